@@ -1,0 +1,181 @@
+"""One engine a process and one way to use it: a unit of work is a function of `db`, run in one transaction.
+
+A unit of work may run twice (a deadlock is retried), so between BEGIN and COMMIT stands only SQL, never I/O.
+"""
+
+import contextlib
+import random
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import psycopg.errors
+from sqlalchemy import Connection, Engine, create_engine, event, func, select
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.orm import Session
+
+from longwick.errors import BadSetting, StorageFull, Unavailable
+from longwick.models import Timestamp
+
+Db = Session
+T = TypeVar("T")
+Work = Callable[[Db], T]
+
+ATTEMPTS = 5
+BUSY_SECONDS = 5.0
+POOL_WAIT_SECONDS = 5.0
+LOCK_WAIT_SECONDS = 5.0
+_ANNOUNCEMENTS = "announcements"
+
+
+def announce(db: Db, announcement: object) -> None:
+    """Have `announcement` handed to the database's `after_commit` once this unit of work is committed, or never."""
+    db.info.setdefault(_ANNOUNCEMENTS, []).append(announcement)
+
+
+def utc_now() -> datetime:
+    """This process's clock; what must not depend on it is ordered by `seq` or `turn` instead."""
+    return datetime.now(UTC)
+
+
+def record_now(db: Db) -> datetime:
+    """The database's clock (on SQLite this process's), in whole seconds at worst: what expiry is judged by."""
+    now: datetime = db.scalar(select(func.current_timestamp(type_=Timestamp)))  # type: ignore[assignment] # never None
+    return now
+
+
+class Database:
+    """The record's engine.
+
+    `after_commit` receives all that a unit of work announced, after its commit; it must not block.
+    """
+
+    def __init__(
+        self, url: str, *, pool_size: int = 20, after_commit: Callable[[list[Any]], None] = lambda announced: None
+    ) -> None:
+        self.url = make_url(url)
+        self.after_commit = after_commit
+        self.sqlite = self.url.get_backend_name() == "sqlite"
+        if self.sqlite:
+            self.engine = _sqlite_engine(url, pool_size)
+        elif self.url.get_backend_name() == "postgresql":
+            self.engine = _postgresql_engine(url, pool_size)
+        else:
+            raise BadSetting("LONGWICK_DATABASE_URL: the record lives in sqlite:/// or postgresql:// only")
+        # SQLite's own lock is unfair: many threads that meet there end in "database is locked".
+        self._writer = threading.Lock() if self.sqlite else contextlib.nullcontext()
+
+    def read(self, work: Work[T]) -> T:
+        """Run `work` in a transaction that sees one state of the record and changes nothing.
+
+        Raises:
+            Unavailable: the database does not answer, or all connections stay busy.
+        """
+        with _translated(), Session(self.engine, autoflush=False) as db:
+            db.connection(execution_options={"longwick_read": True})
+            return work(db)
+
+    def write(self, work: Work[T], *, lock_seconds: float = LOCK_WAIT_SECONDS) -> T:
+        """Run `work` in one transaction, commit, and only then tell others what it announced.
+
+        A deadlock, or two that took the same number, is run again from the start.
+
+        Raises:
+            Unavailable: the database does not answer, or is busy for too long. Whether a COMMIT whose answer
+                was lost took place is not known then.
+            StorageFull: the disk is full.
+        """
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                with _translated():
+                    result, announced = self._write_once(work, lock_seconds)
+            except _Retry as retry:
+                if attempt == ATTEMPTS:
+                    raise retry.error from retry.error.__cause__
+                time.sleep(random.uniform(0, 0.01 * 2**attempt))  # noqa: S311 - spreads rivals, hides nothing
+                continue
+            if announced:
+                self.after_commit(announced)
+            return result
+        raise AssertionError("unreachable")
+
+    def _write_once(self, work: Work[T], lock_seconds: float) -> tuple[T, list[Any]]:
+        with self._writer, Session(self.engine, autoflush=False, expire_on_commit=False) as db:
+            if not self.sqlite:
+                db.execute(select(func.set_config("lock_timeout", f"{int(lock_seconds * 1000)}ms", True)))
+            result = work(db)
+            db.commit()
+            return result, db.info.pop(_ANNOUNCEMENTS, [])
+
+    def dispose(self) -> None:
+        """Close all connections."""
+        self.engine.dispose()
+
+
+class _Retry(Exception):
+    """The database undid the transaction because of a rival; the same work may succeed now."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+
+@contextlib.contextmanager
+def _translated() -> Iterator[None]:
+    """The one place where a database's error becomes one of ours."""
+    try:
+        yield
+    except PoolTimeout as error:
+        raise Unavailable("all connections to the record are busy") from error
+    except IntegrityError as error:
+        raise _Retry(error) from error
+    except DBAPIError as error:
+        cause = error.orig
+        if isinstance(cause, psycopg.errors.DeadlockDetected | psycopg.errors.SerializationFailure):
+            unavailable = Unavailable("the record is busy")
+            unavailable.__cause__ = error
+            raise _Retry(unavailable) from error
+        if isinstance(cause, psycopg.errors.DiskFull) or getattr(cause, "sqlite_errorname", "") == "SQLITE_FULL":
+            raise StorageFull("no space is left for the record") from error
+        if isinstance(cause, sqlite3.OperationalError | psycopg.OperationalError | psycopg.InterfaceError):
+            raise Unavailable("the record does not answer") from error
+        raise
+
+
+def _sqlite_engine(url: str, pool_size: int) -> Engine:
+    engine = create_engine(url, pool_size=pool_size, max_overflow=pool_size, pool_timeout=POOL_WAIT_SECONDS)
+
+    @event.listens_for(engine, "connect")
+    def configure(connection: sqlite3.Connection, record: object) -> None:
+        # The driver's own idea of transactions loses updates; ours starts in `begin`.
+        connection.isolation_level = None
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute(f"PRAGMA busy_timeout = {int(BUSY_SECONDS * 1000)}")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        reads = connection.get_execution_options().get("longwick_read")
+        connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
+
+    return engine
+
+
+def _postgresql_engine(url: str, pool_size: int) -> Engine:
+    return create_engine(
+        make_url(url).set(drivername="postgresql+psycopg"),
+        pool_size=pool_size,
+        max_overflow=pool_size,
+        pool_timeout=POOL_WAIT_SECONDS,
+        pool_recycle=1800,
+        connect_args={
+            "connect_timeout": 5,
+            "application_name": "longwick",
+            "options": "-c idle_in_transaction_session_timeout=30s -c statement_timeout=60s",
+        },
+    )

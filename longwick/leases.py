@@ -1,0 +1,182 @@
+"""Who answers for a run: leases that beat, and what becomes of a run whose lease stands still."""
+
+import json
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from sqlalchemy import delete, select, text, update
+
+from longwick import events, runs
+from longwick.database import Database, Db, utc_now
+from longwick.events import Event, EventType
+from longwick.models import JsonObject, Lease, Run, RunStatus, Worker
+from longwick.runs import MOST_ATTEMPTS, Outcome
+from longwick.transcript import Transcript
+
+K = TypeVar("K", bound=Hashable)
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A lease as it was seen."""
+
+    run_id: str
+    attempt: int
+    worker_id: str
+    beat: int
+
+
+class Watch(Generic[K]):
+    """Tells which beats have stood still for too long, by one clock that nobody can set: this process's own."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._since: dict[K, float] = {}
+
+    def standing_still(self, beats: Iterable[K], seconds: float) -> list[K]:
+        """Of the beats (who, and at which count) that there are now, those that were the same all this time."""
+        now = self._clock()
+        self._since = {beat: self._since.get(beat, now) for beat in beats}
+        return [beat for beat, since in self._since.items() if now - since >= seconds]
+
+
+def register_worker(
+    db: Db, worker_id: str, host: str, pid: int, capacity: Mapping[str, int], agents: JsonObject
+) -> None:
+    """List a worker, so that runs are dispatched on its account."""
+    db.add(
+        Worker(
+            id=worker_id,
+            host=host,
+            pid=pid,
+            capacity=dict(capacity),
+            agents=agents,
+            beat=0,
+            started_at=utc_now(),
+        )
+    )
+    db.flush()
+
+
+def retire_worker(db: Db, worker_id: str) -> None:
+    """Take a worker off the list."""
+    db.execute(delete(Worker).where(Worker.id == worker_id))
+
+
+def stop_taking(db: Db, worker_id: str) -> None:
+    """Dispatch no more runs on a worker's account."""
+    db.execute(update(Worker).where(Worker.id == worker_id).values(capacity={}))
+
+
+def living_workers(db: Db) -> Sequence[Worker]:
+    """All workers on the list; one that died is on it until a sweeper has watched it for a lease."""
+    return db.scalars(select(Worker)).all()
+
+
+_BEAT = {
+    "sqlite": text(
+        """
+        UPDATE leases SET beat = beat + 1
+        FROM (SELECT value ->> 'id' AS id, value ->> 'attempt' AS attempt FROM json_each(:held)) AS h
+        WHERE leases.run_id = h.id AND leases.attempt = h.attempt
+        RETURNING leases.run_id
+        """
+    ),
+    "postgresql": text(
+        """
+        WITH h AS (SELECT * FROM jsonb_to_recordset(CAST(:held AS jsonb)) AS h(id text, attempt int)),
+             locked AS (SELECT l.run_id FROM leases AS l JOIN h ON l.run_id = h.id AND l.attempt = h.attempt
+                        ORDER BY l.run_id FOR UPDATE OF l)
+        UPDATE leases SET beat = beat + 1 FROM locked WHERE leases.run_id = locked.run_id RETURNING leases.run_id
+        """
+    ),
+}
+
+
+def beat(db: Db, worker_id: str, held: Sequence[tuple[str, int]]) -> set[str]:
+    """Show that a worker lives, and renew the leases of the (run id, attempt) that it `held`.
+
+    Returns the runs whose leases were renewed; an attempt that is missing there is over.
+    """
+    db.execute(update(Worker).where(Worker.id == worker_id).values(beat=Worker.beat + 1))
+    asked = json.dumps([{"id": run_id, "attempt": attempt} for run_id, attempt in held])
+    return set(db.scalars(_BEAT[db.get_bind().dialect.name], {"held": asked})) if held else set()
+
+
+def cancel_wishes(db: Db, run_ids: Sequence[str]) -> set[str]:
+    """Which of these running runs somebody wants cancelled."""
+    return set(db.scalars(select(Run.id).where(Run.id.in_(run_ids), Run.cancel_requested_at.is_not(None))))
+
+
+def all_held(db: Db, worker_id: str | None = None) -> list[Held]:
+    """The leases there are, of one worker or of all."""
+    wanted = select(Lease.run_id, Lease.attempt, Lease.worker_id, Lease.beat)
+    if worker_id is not None:
+        wanted = wanted.where(Lease.worker_id == worker_id)
+    return [Held(*row) for row in db.execute(wanted)]
+
+
+def recover(database: Database, held: Held, reason: str) -> Run | None:
+    """End an attempt whose worker is lost; None when it shows a sign of life after all.
+
+    A CLI that was never started is started again, by whoever comes first, a few times at most. One that was started
+    is not: an agent's turn is not idempotent, and to say so is better than to do it twice. All it showed is kept.
+    """
+    run, transcript = database.read(lambda db: _read_all(db, held.run_id))
+    if run is None or run.attempt != held.attempt or run.status is not RunStatus.RUNNING:
+        database.write(lambda db: _drop(db, held))
+        return None
+
+    def end(db: Db) -> Run | None:
+        now = db.execute(
+            select(Run.last_seq, Run.spawned_at).where(Run.id == held.run_id).with_for_update(key_share=True)
+        ).one()
+        if now.last_seq != run.last_seq or not _drop(db, held):
+            return None
+        if now.spawned_at is None and held.attempt < MOST_ATTEMPTS:
+            return runs.requeue(db, held.run_id, held.attempt, reason)
+        if now.spawned_at is None:
+            lost = Outcome(
+                RunStatus.FAILED,
+                error_code="lost_too_often",
+                error_message=f"{held.attempt} workers were lost, one after the other, before the agent could start.",
+            )
+        else:
+            lost = Outcome(
+                RunStatus.FAILED,
+                transcript.text,
+                partial=True,
+                error_code="worker_lost",
+                error_message="The worker that ran the agent was lost. What the agent had done until then is kept; "
+                "retry to have it start over.",
+                usage=transcript.usage,
+            )
+        told = Event(EventType.RUN_ATTEMPT_LOST, {"attempt": held.attempt, "reason": reason})
+        return runs.settle(db, held.run_id, held.attempt, lost, [*transcript.close(partial=True), told])
+
+    return database.write(end)
+
+
+def _drop(db: Db, held: Held) -> bool:
+    """Take the lease away, if it has not beaten since it was seen."""
+    dropped = db.scalar(
+        delete(Lease)
+        .where(Lease.run_id == held.run_id, Lease.attempt == held.attempt, Lease.beat == held.beat)
+        .returning(Lease.run_id)
+        .execution_options(synchronize_session=False)
+    )
+    return dropped is not None
+
+
+def _read_all(db: Db, run_id: str) -> tuple[Run | None, Transcript]:
+    transcript = Transcript()
+    run = db.get(Run, run_id)
+    after = 0
+    while batches := events.read(db, run_id, after):
+        for batch in batches:
+            for _, line in batch.after(after):
+                event = json.loads(line)
+                transcript.add(EventType(event["type"]), event["data"])
+        after = batches[-1].last_seq
+    return run, transcript

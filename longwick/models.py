@@ -1,0 +1,292 @@
+"""All tables on one page."""
+
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    DateTime,
+    Dialect,
+    Enum,
+    ForeignKey,
+    Index,
+    MetaData,
+    String,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+JsonObject = dict[str, Any]
+
+
+class RunStatus(StrEnum):
+    """Where a run is in its life; docs/architecture.md draws the arrows."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    WAITING = "waiting"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def terminal(self) -> bool:
+        return self in TERMINAL
+
+
+TERMINAL = (RunStatus.SUCCEEDED, RunStatus.FAILED, RunStatus.CANCELLED)
+UNSETTLED = (RunStatus.QUEUED, RunStatus.RUNNING, RunStatus.WAITING)
+
+
+class RunKind(StrEnum):
+    """The lane that a run waits in."""
+
+    CHAT = "chat"
+    BACKGROUND = "background"
+
+
+class Role(StrEnum):
+    """Who speaks in a message."""
+
+    USER = "user"
+    ASSISTANT = "assistant"
+
+
+class ArtifactType(StrEnum):
+    """How a file came to be."""
+
+    UPLOAD = "upload"
+    GENERATED_FILE = "generated_file"
+
+
+class Timestamp(TypeDecorator[datetime]):
+    """A moment in UTC, aware on both engines (SQLite keeps no offset)."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        return value.astimezone(UTC) if value else None
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        return value.replace(tzinfo=UTC) if value and value.tzinfo is None else value and value.astimezone(UTC)
+
+
+def text_enum(kind: type[StrEnum]) -> Enum:
+    """An enum kept as text without a constraint, so that a new value needs no DDL on either engine."""
+    return Enum(
+        kind,
+        native_enum=False,
+        length=64,
+        create_constraint=False,
+        values_callable=lambda members: [member.value for member in members],
+    )
+
+
+Id = String(40)
+
+
+class Base(DeclarativeBase):
+    """The record's tables."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {  # noqa: RUF012 - SQLAlchemy's own name, not ours to annotate
+        datetime: Timestamp,
+        JsonObject: JSON,
+        RunStatus: text_enum(RunStatus),
+        RunKind: text_enum(RunKind),
+        Role: text_enum(Role),
+        ArtifactType: text_enum(ArtifactType),
+    }
+
+
+class Thread(Base):
+    """A conversation, owned by one owner."""
+
+    __tablename__ = "threads"
+    __table_args__ = (Index(None, "owner", "id"),)
+
+    id: Mapped[str] = mapped_column(Id, primary_key=True)
+    owner: Mapped[str] = mapped_column(String(200))
+    title: Mapped[str] = mapped_column(Text)
+    agent: Mapped[str | None] = mapped_column(String(200))
+    extra: Mapped[JsonObject] = mapped_column("metadata")
+    turns: Mapped[int]
+    """Runs accepted so far. A run's turn is taken under this row's lock: the order of a thread is the order of
+    commits, whatever the clocks of the hosts say."""
+    created_at: Mapped[datetime]
+    updated_at: Mapped[datetime]
+
+
+class Message(Base):
+    """One chat message of a thread: what a user asked, or what the agent answered."""
+
+    __tablename__ = "messages"
+    __table_args__ = (Index(None, "thread_id", "turn"),)
+
+    id: Mapped[str] = mapped_column(Id, primary_key=True)
+    thread_id: Mapped[str] = mapped_column(ForeignKey("threads.id"))
+    run_id: Mapped[str] = mapped_column(ForeignKey("runs.id"))
+    turn: Mapped[int]
+    role: Mapped[Role]
+    text: Mapped[str] = mapped_column(Text)
+    partial: Mapped[bool]
+    created_at: Mapped[datetime]
+
+
+class Run(Base):
+    """One agent turn on a thread: the durable unit of work."""
+
+    __tablename__ = "runs"
+    __table_args__ = (
+        UniqueConstraint("thread_id", "turn"),
+        Index(
+            "uq_runs_active_thread",
+            "thread_id",
+            unique=True,
+            sqlite_where=text("status IN ('running', 'waiting')"),
+            postgresql_where=text("status IN ('running', 'waiting')"),
+        ),
+        Index(
+            "ix_runs_unsettled",
+            "status",
+            "kind",
+            sqlite_where=text("status IN ('queued', 'running', 'waiting')"),
+            postgresql_where=text("status IN ('queued', 'running', 'waiting')"),
+        ),
+        Index(None, "owner", "id"),
+    )
+
+    id: Mapped[str] = mapped_column(Id, primary_key=True)
+    thread_id: Mapped[str] = mapped_column(ForeignKey("threads.id"))
+    owner: Mapped[str] = mapped_column(String(200))
+    turn: Mapped[int]
+    kind: Mapped[RunKind]
+    status: Mapped[RunStatus]
+    agent: Mapped[str] = mapped_column(String(200))
+    model: Mapped[str | None] = mapped_column(String(200))
+    input: Mapped[str] = mapped_column(Text)
+    artifact_generation: Mapped[bool]
+    timeout_seconds: Mapped[float | None]
+    idle_timeout_seconds: Mapped[float | None]
+    extra: Mapped[JsonObject] = mapped_column("metadata")
+    retry_of: Mapped[str | None] = mapped_column(Id)
+
+    attempt: Mapped[int]
+    """The fencing token: every write of a worker or a tool names it. 0 until the first claim."""
+    last_seq: Mapped[int]
+    worker_id: Mapped[str | None] = mapped_column(Id)
+    spawned_at: Mapped[datetime | None]
+    hinted_at: Mapped[datetime | None]
+    hints: Mapped[int]
+    cancel_requested_at: Mapped[datetime | None]
+
+    output_text: Mapped[str | None] = mapped_column(Text)
+    error_code: Mapped[str | None] = mapped_column(String(64))
+    error_message: Mapped[str | None] = mapped_column(Text)
+    usage: Mapped[JsonObject | None] = mapped_column(JSON(none_as_null=True))
+    cost_usd: Mapped[float | None]
+    created_at: Mapped[datetime]
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+
+
+class RunEvents(Base):
+    """A batch of consecutive events of one run, committed together; `body` holds one event a line."""
+
+    __tablename__ = "run_events"
+
+    run_id: Mapped[str] = mapped_column(ForeignKey("runs.id"), primary_key=True)
+    last_seq: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    first_seq: Mapped[int]
+    attempt: Mapped[int]
+    batch: Mapped[str] = mapped_column(String(32))
+    """Names the write, so that a lost answer to COMMIT can be looked up."""
+    body: Mapped[str] = mapped_column(Text)
+
+
+class Lease(Base):
+    """An attempt's hold on its run, apart from `runs` so that one blocked run stops no other's beat."""
+
+    __tablename__ = "leases"
+
+    run_id: Mapped[str] = mapped_column(ForeignKey("runs.id"), primary_key=True)
+    attempt: Mapped[int]
+    worker_id: Mapped[str] = mapped_column(Id, index=True)
+    beat: Mapped[int] = mapped_column(BigInteger)
+
+
+class Worker(Base):
+    """A worker process that is alive, or was within the last lease."""
+
+    __tablename__ = "workers"
+
+    id: Mapped[str] = mapped_column(Id, primary_key=True)
+    host: Mapped[str] = mapped_column(String(255))
+    pid: Mapped[int]
+    capacity: Mapped[JsonObject]
+    """Lane -> how many runs may be outstanding (hinted or running) on this worker's account."""
+    agents: Mapped[JsonObject]
+    """Agent id -> why it cannot run here, or null where it can."""
+    beat: Mapped[int] = mapped_column(BigInteger)
+    started_at: Mapped[datetime]
+
+
+class AgentSession(Base):
+    """The right of one attempt to call the MCP server; of its token only the digest is kept."""
+
+    __tablename__ = "agent_sessions"
+
+    id: Mapped[str] = mapped_column(Id, primary_key=True)
+    run_id: Mapped[str] = mapped_column(ForeignKey("runs.id"), index=True)
+    attempt: Mapped[int]
+    thread_id: Mapped[str] = mapped_column(ForeignKey("threads.id"))
+    token_sha256: Mapped[str] = mapped_column(String(64), unique=True)
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime]
+    closed_at: Mapped[datetime | None]
+
+
+class Blob(Base):
+    """Bytes in storage, named by their digest; a file without this row is an orphan of a crash."""
+
+    __tablename__ = "blobs"
+
+    sha256: Mapped[str] = mapped_column(String(64), primary_key=True)
+    size: Mapped[int] = mapped_column(BigInteger)
+    created_at: Mapped[datetime]
+
+
+class Artifact(Base):
+    """One version of a file of a thread."""
+
+    __tablename__ = "artifacts"
+    __table_args__ = (
+        UniqueConstraint("thread_id", "name", "version"),
+        UniqueConstraint("run_id", "call_id"),
+    )
+
+    id: Mapped[str] = mapped_column(Id, primary_key=True)
+    thread_id: Mapped[str] = mapped_column(ForeignKey("threads.id"))
+    run_id: Mapped[str | None] = mapped_column(ForeignKey("runs.id"))
+    type: Mapped[ArtifactType]
+    name: Mapped[str] = mapped_column(String(255))
+    version: Mapped[int]
+    media_type: Mapped[str] = mapped_column(String(255))
+    size: Mapped[int] = mapped_column(BigInteger)
+    sha256: Mapped[str] = mapped_column(ForeignKey("blobs.sha256"))
+    call_id: Mapped[str | None] = mapped_column(String(255))
+    """The tool call that saved it, as the CLI names it: a repeated call finds its first result."""
+    created_at: Mapped[datetime]

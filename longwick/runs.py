@@ -1,0 +1,310 @@
+"""The life of a run, from accepted to settled; docs/architecture.md draws it.
+
+Every change of status goes through door two of the log (`events.transition`), and every function here is part of one
+unit of work of its caller.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from sqlalchemy import delete, exists, func, select, update
+from sqlalchemy.orm import aliased
+
+from longwick import events, sessions, threads
+from longwick.database import Db, announce, utc_now
+from longwick.errors import Conflict, Fenced, NotFound
+from longwick.events import Event, EventType
+from longwick.ids import new_id
+from longwick.models import UNSETTLED, JsonObject, Lease, Role, Run, RunKind, RunStatus, Thread
+from longwick.paging import Page, page
+
+MOST_ATTEMPTS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class NewRun:
+    """What a caller asks for."""
+
+    input: str
+    agent: str
+    model: str | None = None
+    kind: RunKind = RunKind.CHAT
+    artifact_generation: bool = True
+    timeout_seconds: float | None = None
+    idle_timeout_seconds: float | None = None
+    extra: JsonObject = field(default_factory=dict)
+    retry_of: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How an attempt ended."""
+
+    status: RunStatus
+    text: str = ""
+    partial: bool = False
+    error_code: str | None = None
+    error_message: str | None = None
+    usage: JsonObject | None = None
+    cost_usd: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CancelAsked:
+    """Announced when somebody wants a running run cancelled."""
+
+    run_id: str
+
+
+def create(db: Db, thread: Thread, new: NewRun) -> Run:
+    """Accept a run: its message, its row and `run.queued`, together. The row is the outbox of its hint."""
+    run = Run(
+        id=new_id("run"),
+        thread_id=thread.id,
+        owner=thread.owner,
+        turn=threads.next_turn(db, thread, title=new.input),
+        kind=new.kind,
+        status=RunStatus.QUEUED,
+        agent=new.agent,
+        model=new.model,
+        input=new.input,
+        artifact_generation=new.artifact_generation,
+        timeout_seconds=new.timeout_seconds,
+        idle_timeout_seconds=new.idle_timeout_seconds,
+        extra=new.extra,
+        retry_of=new.retry_of,
+        attempt=0,
+        last_seq=1,
+        hints=0,
+        created_at=utc_now(),
+    )
+    db.add(run)
+    db.flush()
+    threads.add_message(db, run, Role.USER, new.input)
+    events.start(db, run, Event(EventType.RUN_QUEUED, {"agent": new.agent, "kind": new.kind.value}))
+    return run
+
+
+def get(db: Db, owner: str, run_id: str) -> Run:
+    """A run of this owner.
+
+    Raises:
+        NotFound: there is none, or it is somebody else's.
+    """
+    run = db.scalar(select(Run).where(Run.id == run_id, Run.owner == owner))
+    if run is None:
+        raise NotFound(f"no run {run_id}")
+    return run
+
+
+def list_runs(
+    db: Db,
+    owner: str,
+    *,
+    statuses: Sequence[RunStatus] = (),
+    kind: RunKind | None = None,
+    thread_id: str | None = None,
+    limit: int = 100,
+    after: str | None = None,
+) -> Page[Run]:
+    """The owner's runs, newest first."""
+    wanted = select(Run).where(Run.owner == owner)
+    if statuses:
+        wanted = wanted.where(Run.status.in_(statuses))
+    if kind:
+        wanted = wanted.where(Run.kind == kind)
+    if thread_id:
+        wanted = wanted.where(Run.thread_id == thread_id)
+    return page(db, wanted, Run.id, limit, after, newest=True)
+
+
+def queue_positions(db: Db, runs: Sequence[Run]) -> dict[str, int]:
+    """Run id -> how many queued runs of its lane were accepted before it, for the queued ones."""
+    queued = [run for run in runs if run.status is RunStatus.QUEUED]
+    if not queued:
+        return {}
+    earlier = aliased(Run)
+    ahead = (
+        select(func.count())
+        .where(earlier.status == RunStatus.QUEUED, earlier.kind == Run.kind, earlier.id < Run.id)
+        .correlate(Run)
+        .scalar_subquery()
+    )
+    rows = db.execute(select(Run.id, ahead).where(Run.id.in_([run.id for run in queued])))
+    return dict(row._tuple() for row in rows)
+
+
+def claim(db: Db, run_id: str, worker_id: str, started: JsonObject) -> Run | None:
+    """Make a queued run this worker's: the next attempt, with its lease.
+
+    Only the first unsettled run of its thread, and none that somebody wants cancelled. Returns None where the hint
+    should be dropped; hints may be late or doubled.
+    """
+    seen = db.execute(select(Run.status, Run.attempt, Run.agent, Run.model).where(Run.id == run_id)).one_or_none()
+    if seen is None or seen.status is not RunStatus.QUEUED:
+        return None
+    earlier = aliased(Run)
+    attempt = seen.attempt + 1
+    run = events.transition(
+        db,
+        run_id,
+        seen=(RunStatus.QUEUED, seen.attempt),
+        to=RunStatus.RUNNING,
+        events=[
+            Event(
+                EventType.RUN_STARTED,
+                {"attempt": attempt, "agent": seen.agent, "model": seen.model, "cli_version": None, **started},
+            )
+        ],
+        where=[
+            Run.cancel_requested_at.is_(None),
+            ~exists().where(earlier.thread_id == Run.thread_id, earlier.turn < Run.turn, earlier.status.in_(UNSETTLED)),
+        ],
+        attempt=attempt,
+        worker_id=worker_id,
+        spawned_at=None,
+        started_at=func.coalesce(Run.started_at, utc_now()),
+    )
+    if run is not None:
+        db.add(Lease(run_id=run_id, attempt=run.attempt, worker_id=worker_id, beat=0))
+        db.flush()
+    return run
+
+
+def mark_spawned(db: Db, run: Run) -> None:
+    """Note, before it happens, that the attempt's CLI is started: from here on the run is never started again.
+
+    Raises:
+        Fenced: the attempt is over.
+    """
+    marked = db.scalar(
+        update(Run)
+        .where(Run.id == run.id, Run.attempt == run.attempt, Run.status == RunStatus.RUNNING)
+        .values(spawned_at=utc_now())
+        .returning(Run.id)
+        .execution_options(synchronize_session=False)
+    )
+    if marked is None:
+        raise Fenced(f"attempt {run.attempt} of {run.id} is over")
+
+
+def settle(db: Db, run_id: str, attempt: int, outcome: Outcome, closing: Sequence[Event] = ()) -> Run | None:
+    """End a running run: its last events, its answer as a message, its session and its lease, together.
+
+    A run that somebody wants cancelled ends `cancelled`, whatever its agent made of it.
+    Returns None when the attempt had ended before; the first one wins.
+    """
+    seen = db.execute(
+        select(Run.cancel_requested_at, Run.created_at, Run.started_at)
+        .where(Run.id == run_id)
+        .with_for_update(key_share=True)
+    ).one_or_none()
+    if seen is None:
+        return None
+    if seen.cancel_requested_at is not None:
+        outcome = Outcome(
+            RunStatus.CANCELLED, outcome.text, outcome.partial, usage=outcome.usage, cost_usd=outcome.cost_usd
+        )
+    now = utc_now()
+    duration_ms = int((now - (seen.started_at or seen.created_at)).total_seconds() * 1000)
+    run = events.transition(
+        db,
+        run_id,
+        seen=(RunStatus.RUNNING, attempt),
+        to=outcome.status,
+        events=[*closing, _terminal_event(outcome, duration_ms)],
+        output_text=outcome.text or None,
+        error_code=outcome.error_code,
+        error_message=outcome.error_message,
+        usage=outcome.usage,
+        cost_usd=outcome.cost_usd,
+        finished_at=now,
+    )
+    if run is None:
+        return None
+    if outcome.text:
+        threads.add_message(db, run, Role.ASSISTANT, outcome.text, partial=outcome.partial)
+    _release(db, run)
+    return run
+
+
+def requeue(db: Db, run_id: str, attempt: int, reason: str) -> Run | None:
+    """Give a run whose CLI never started back to the queue, its next attempt to come. None when it was ended before."""
+    run = events.transition(
+        db,
+        run_id,
+        seen=(RunStatus.RUNNING, attempt),
+        to=RunStatus.QUEUED,
+        events=[Event(EventType.RUN_ATTEMPT_LOST, {"attempt": attempt, "reason": reason})],
+        where=[Run.spawned_at.is_(None)],
+        worker_id=None,
+        hinted_at=None,
+        hints=0,
+    )
+    if run is not None:
+        _release(db, run)
+    return run
+
+
+def request_cancel(db: Db, owner: str, run_id: str) -> Run:
+    """Cancel what is queued or waiting, at once; note the wish for what runs. Repeating it changes nothing.
+
+    Raises:
+        NotFound: there is no such run of this owner.
+        Conflict: it is over already (`already_terminal`).
+    """
+    while True:
+        run = get(db, owner, run_id)
+        if run.status.terminal:
+            if run.status is RunStatus.CANCELLED:
+                return run
+            raise Conflict(f"the run has {run.status.value} already", code="already_terminal")
+        if run.status is RunStatus.RUNNING:
+            wished = _wish_cancel(db, run)
+            if wished is not None:
+                return wished
+        else:
+            now = utc_now()
+            cancelled = events.transition(
+                db,
+                run_id,
+                seen=(run.status, run.attempt),
+                to=RunStatus.CANCELLED,
+                events=[_terminal_event(Outcome(RunStatus.CANCELLED), 0)],
+                cancel_requested_at=now,
+                finished_at=now,
+            )
+            if cancelled is not None:
+                _release(db, cancelled)
+                return cancelled
+        db.expire_all()
+
+
+def _wish_cancel(db: Db, run: Run) -> Run | None:
+    wished = db.scalar(
+        update(Run)
+        .where(Run.id == run.id, Run.status == RunStatus.RUNNING)
+        .values(cancel_requested_at=func.coalesce(Run.cancel_requested_at, utc_now()))
+        .returning(Run)
+        .execution_options(synchronize_session=False, populate_existing=True)
+    )
+    if wished is not None:
+        sessions.close_sessions(db, run.id)
+        announce(db, CancelAsked(run.id))
+    return wished
+
+
+def _release(db: Db, run: Run) -> None:
+    """Let go of what an attempt held."""
+    sessions.close_sessions(db, run.id)
+    db.execute(delete(Lease).where(Lease.run_id == run.id))
+    threads.touch(db, run.thread_id)
+
+
+def _terminal_event(outcome: Outcome, duration_ms: int) -> Event:
+    numbers = {"usage": outcome.usage, "cost_usd": outcome.cost_usd, "duration_ms": duration_ms}
+    if outcome.status is RunStatus.FAILED:
+        error = {"code": outcome.error_code, "message": outcome.error_message}
+        return Event(EventType.RUN_FAILED, {"error": error, **numbers})
+    kind = EventType.RUN_SUCCEEDED if outcome.status is RunStatus.SUCCEEDED else EventType.RUN_CANCELLED
+    return Event(kind, numbers)

@@ -1,0 +1,79 @@
+"""The record's schema: to the newest version, by whoever starts first; the only importer of alembic."""
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import text
+
+from longwick.database import Database
+from longwick.models import Base
+
+# Any number; all that matters is that every Longwick uses the same one.
+MIGRATION_LOCK = 0x10_4E_67_71
+
+
+def migrations() -> Path:
+    """The folder of the migration scripts: inside the wheel, or at the top of a checkout."""
+    packed = Path(__file__).with_name("migrations")
+    return packed if packed.is_dir() else Path(__file__).parents[1] / "alembic"
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(migrations()).replace("%", "%%"))
+    return config
+
+
+def upgrade(database: Database, revision: str = "head") -> None:
+    """Bring the schema to `revision`; safe to call from many processes at once, and again."""
+    with _only_one(database):
+        config = _config()
+        config.attributes["engine"] = database.engine
+        command.upgrade(config, revision)
+
+
+def current(database: Database) -> str | None:
+    """The revision that the database is at, or None before the first migration."""
+    with database.engine.connect() as connection:
+        return MigrationContext.configure(connection).get_current_revision()
+
+
+def newest() -> str | None:
+    """The revision that this code wants."""
+    return ScriptDirectory.from_config(_config()).get_current_head()
+
+
+def differences(database: Database) -> list[object]:
+    """What autogenerate would change: empty when the models and the database agree."""
+    with database.engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"include_name": known_table, "compare_type": True})
+        return list(compare_metadata(context, Base.metadata))
+
+
+def known_table(name: str | None, kind: str, parents: object) -> bool:
+    """Keeps autogenerate from dropping tables that no model knows, such as those of a full-text index."""
+    return kind != "table" or name in Base.metadata.tables
+
+
+@contextmanager
+def _only_one(database: Database) -> Iterator[None]:
+    if database.sqlite:
+        path = Path(database.url.database or "").absolute()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.with_name(path.name + ".migrate.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+    else:
+        with database.engine.connect() as connection:
+            connection.execute(text("SELECT pg_advisory_lock(:lock)"), {"lock": MIGRATION_LOCK})
+            try:
+                yield
+            finally:
+                connection.execute(text("SELECT pg_advisory_unlock(:lock)"), {"lock": MIGRATION_LOCK})

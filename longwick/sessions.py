@@ -1,0 +1,75 @@
+"""An attempt's right to call the MCP server: opened before its CLI starts, closed when the attempt is over."""
+
+import hashlib
+import secrets
+from datetime import timedelta
+
+from sqlalchemy import Select, select, update
+
+from longwick.database import Db, record_now
+from longwick.errors import Fenced
+from longwick.ids import new_id
+from longwick.models import AgentSession, Run, RunStatus
+
+
+def open_session(db: Db, run: Run, lifetime_seconds: float) -> str:
+    """Register a session for the run's attempt and return its token, which is nowhere else: the record has a digest."""
+    token = f"lwk_{secrets.token_urlsafe(32)}"
+    now = record_now(db)
+    db.add(
+        AgentSession(
+            id=new_id("ses"),
+            run_id=run.id,
+            attempt=run.attempt,
+            thread_id=run.thread_id,
+            token_sha256=_digest(token),
+            created_at=now,
+            expires_at=now + timedelta(seconds=lifetime_seconds),
+            closed_at=None,
+        )
+    )
+    db.flush()
+    return token
+
+
+def authenticate(db: Db, token: str) -> AgentSession | None:
+    """The live session of a token; None when it is unknown, closed or expired, or its attempt is over."""
+    return db.scalar(_live(db).where(AgentSession.token_sha256 == _digest(token)))
+
+
+def check(db: Db, session_id: str) -> AgentSession:
+    """The session, if it is live still; to be asked inside the transaction of each write.
+
+    Raises:
+        Fenced: it is not.
+    """
+    session = db.scalar(_live(db).where(AgentSession.id == session_id))
+    if session is None:
+        raise Fenced("this session is over: its run has ended, was cancelled or goes on in another attempt")
+    return session
+
+
+def close_sessions(db: Db, run_id: str) -> None:
+    """Close every session of a run."""
+    db.execute(
+        update(AgentSession)
+        .where(AgentSession.run_id == run_id, AgentSession.closed_at.is_(None))
+        .values(closed_at=record_now(db))
+    )
+
+
+def _live(db: Db) -> Select[AgentSession]:
+    return (
+        select(AgentSession)
+        .join(Run, Run.id == AgentSession.run_id)
+        .where(
+            AgentSession.closed_at.is_(None),
+            AgentSession.expires_at > record_now(db),
+            Run.status == RunStatus.RUNNING,
+            Run.attempt == AgentSession.attempt,
+        )
+    )
+
+
+def _digest(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()

@@ -1,0 +1,107 @@
+"""Every knob of Longwick; the only reader of the process's environment."""
+
+import os
+from collections.abc import Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Literal, Self
+
+from dotenv import dotenv_values
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+
+from longwick.errors import BadSetting
+
+PREFIX = "LONGWICK_"
+# Names that an agent or a client is given; a server command meets them and must not call them misspelt.
+FOREIGN_NAMES = {"RUN_ID", "THREAD_ID", "ATTEMPT", "MCP_TOKEN", "URL", "API_KEY"}
+
+
+class Settings(BaseModel, frozen=True, extra="forbid"):
+    """One field a variable: `database_url` is read from `LONGWICK_DATABASE_URL`. docs/settings.md explains each."""
+
+    data_dir: Path = Path("longwick-data")
+    database_url: str = ""
+    redis_url: str = ""
+    host: str = "127.0.0.1"
+    port: int = Field(8000, ge=0, le=65535)
+    mcp_url: str = "http://127.0.0.1:8001/mcp"
+    agents_file: Path | None = None
+    default_agent: str | None = None
+    claude_bin: Path | None = None
+    codex_bin: Path | None = None
+    concurrency: int = Field(16, ge=1, le=1000)
+    allow_unsandboxed: bool = False
+    beat_seconds: float = Field(2.0, gt=0)
+    lease_seconds: float = Field(8.0, gt=0)
+    sweep_seconds: float = Field(1.0, gt=0)
+    drain_seconds: float = Field(60.0, ge=0)
+    """How long a worker that was told to stop lets its runs finish."""
+    run_timeout_seconds: float = Field(3600.0, gt=0)
+    """The longest that a run may take, where its request says nothing."""
+    idle_timeout_seconds: float = Field(600.0, gt=0)
+    """The longest silence of a CLI, where the request says nothing."""
+    artifact_bytes: int = Field(24 * 2**20, gt=0)
+    """The largest artifact, in bytes."""
+    artifacts_per_run: int = Field(1000, gt=0)
+    body_bytes: int = Field(2**20, gt=0)
+    """The largest body of a JSON request to the web tier, in bytes."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["json", "text"] = "json"
+
+    @field_validator("data_dir", "agents_file", "claude_bin", "codex_bin")
+    @classmethod
+    def _absolute(cls, path: Path | None) -> Path | None:
+        return path and path.expanduser().absolute()
+
+    @model_validator(mode="after")
+    def _check_lease(self) -> Self:
+        if self.lease_seconds < 3 * self.beat_seconds:
+            raise ValueError("LONGWICK_LEASE_SECONDS must be at least three times LONGWICK_BEAT_SECONDS")
+        return self
+
+    @property
+    def database(self) -> str:
+        """The record's URL: what was set, or the SQLite file of the data dir."""
+        return self.database_url or f"sqlite:///{self.data_dir / 'record.db'}"
+
+    @property
+    def redis(self) -> str:
+        """The URL of Redis: what was set, or a server on its usual port."""
+        return self.redis_url or "redis://127.0.0.1:6379/0"
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str] | None = None, **overrides: object) -> Self:
+        """Read `LONGWICK_*` from `.env` and the environment (which wins), then `overrides` that are not None.
+
+        Raises:
+            BadSetting: a name that is not known (with the nearest that is) or a value that does not fit.
+        """
+        if environ is None:
+            from_file = {name: value for name, value in dotenv_values(".env").items() if value is not None}
+            environ = {**from_file, **os.environ}
+        named = {name.removeprefix(PREFIX): value for name, value in environ.items() if name.startswith(PREFIX)}
+        values: dict[str, object] = {}
+        for name, value in named.items():
+            field = name.lower()
+            if field in cls.model_fields:
+                if value:
+                    values[field] = value
+            elif name not in FOREIGN_NAMES:
+                near = get_close_matches(field, cls.model_fields, n=1)
+                hint = f"; did you mean {PREFIX}{near[0].upper()}?" if near else ""
+                raise BadSetting(f"unknown setting {PREFIX}{name}{hint} (docs/settings.md lists them all)")
+        values.update({name: value for name, value in overrides.items() if value is not None})
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = PREFIX + str(first["loc"][0]).upper() if first["loc"] else "settings"
+            raise BadSetting(f"{name}: {first['msg']} (got {str(first['input'])[:100]!r})") from error
+
+    def to_environ(self) -> dict[str, str]:
+        """The variables that give a child process these very settings."""
+        return {
+            PREFIX + name.upper(): str(value).lower() if isinstance(value, bool) else str(value)
+            for name, value in self.model_dump().items()
+            if value not in (None, "")
+        }

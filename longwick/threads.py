@@ -1,0 +1,141 @@
+"""Conversations and what was said in them."""
+
+from collections.abc import Sequence
+
+from sqlalchemy import and_, func, or_, select, update
+
+from longwick.database import Db, utc_now
+from longwick.errors import NotFound
+from longwick.ids import new_id
+from longwick.models import UNSETTLED, JsonObject, Message, Role, Run, Thread
+from longwick.paging import Page, page
+
+TITLE_CHARACTERS = 80
+
+
+def create(db: Db, owner: str, *, title: str = "", agent: str | None = None, extra: JsonObject | None = None) -> Thread:
+    """A new, empty thread."""
+    now = utc_now()
+    thread = Thread(
+        id=new_id("thr"),
+        owner=owner,
+        title=title,
+        agent=agent,
+        extra=extra or {},
+        turns=0,
+        created_at=now,
+        updated_at=now,
+    )
+    db.add(thread)
+    db.flush()
+    return thread
+
+
+def get(db: Db, owner: str, thread_id: str) -> Thread:
+    """A thread of this owner.
+
+    Raises:
+        NotFound: there is none, or it is somebody else's.
+    """
+    thread = db.scalar(select(Thread).where(Thread.id == thread_id, Thread.owner == owner))
+    if thread is None:
+        raise NotFound(f"no thread {thread_id}")
+    return thread
+
+
+def list_threads(db: Db, owner: str, *, limit: int = 100, after: str | None = None) -> Page[Thread]:
+    """The owner's threads, newest first."""
+    return page(db, select(Thread).where(Thread.owner == owner), Thread.id, limit, after, newest=True)
+
+
+def active_runs(db: Db, threads: Sequence[Thread]) -> dict[str, str]:
+    """Thread id -> the id of its run that is unsettled and first in turn, for those that have one."""
+    first = (
+        select(Run.thread_id, func.min(Run.turn).label("turn"))
+        .where(Run.thread_id.in_([thread.id for thread in threads]), Run.status.in_(UNSETTLED))
+        .group_by(Run.thread_id)
+        .subquery()
+    )
+    heads = select(Run.thread_id, Run.id).join(
+        first, and_(Run.thread_id == first.c.thread_id, Run.turn == first.c.turn)
+    )
+    return dict(row._tuple() for row in db.execute(heads))
+
+
+def next_turn(db: Db, thread: Thread, *, title: str) -> int:
+    """Take the thread's next turn, under its lock; an untitled thread gets its title from the first message."""
+    turn: int | None = db.scalar(
+        update(Thread)
+        .where(Thread.id == thread.id)
+        .values(
+            turns=Thread.turns + 1,
+            updated_at=utc_now(),
+            title=func.coalesce(func.nullif(Thread.title, ""), _as_title(title)),
+        )
+        .returning(Thread.turns)
+        .execution_options(synchronize_session=False)
+    )
+    if turn is None:
+        raise NotFound(f"no thread {thread.id}")
+    return turn
+
+
+def add_message(db: Db, run: Run, role: Role, text: str, *, partial: bool = False) -> Message:
+    """Put a message into the run's turn of its thread."""
+    message = Message(
+        id=new_id("msg"),
+        thread_id=run.thread_id,
+        run_id=run.id,
+        turn=run.turn,
+        role=role,
+        text=text,
+        partial=partial,
+        created_at=utc_now(),
+    )
+    db.add(message)
+    db.flush()
+    return message
+
+
+def list_messages(db: Db, thread_id: str, *, limit: int = 100, after: str | None = None) -> Page[Message]:
+    """What was said, turn by turn, in each the user first; `after` is a message's id.
+
+    Raises:
+        NotFound: the cursor is no message of this thread.
+    """
+    wanted = select(Message).where(Message.thread_id == thread_id)
+    if after is not None:
+        cursor = db.scalar(wanted.where(Message.id == after))
+        if cursor is None:
+            raise NotFound(f"no message {after}")
+        # "user" sorts after "assistant", and comes first.
+        wanted = wanted.where(
+            or_(
+                Message.turn > cursor.turn,
+                and_(Message.turn == cursor.turn, Message.role < cursor.role),
+                and_(Message.turn == cursor.turn, Message.role == cursor.role, Message.id > cursor.id),
+            )
+        )
+    rows = db.scalars(wanted.order_by(Message.turn, Message.role.desc(), Message.id).limit(limit + 1)).all()
+    return Page(rows[:limit], len(rows) > limit)
+
+
+def history(db: Db, run: Run) -> list[Message]:
+    """What was said before a run's turn: what an agent that holds nothing has to be told."""
+    return list(
+        db.scalars(
+            select(Message)
+            .where(Message.thread_id == run.thread_id, Message.turn < run.turn)
+            .order_by(Message.turn, Message.role.desc(), Message.id)
+        )
+    )
+
+
+def touch(db: Db, thread_id: str) -> None:
+    """Note that something happened in the thread."""
+    db.execute(update(Thread).where(Thread.id == thread_id).values(updated_at=utc_now()))
+
+
+def _as_title(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= TITLE_CHARACTERS else line[: TITLE_CHARACTERS - 1] + "…"

@@ -1,0 +1,95 @@
+"""What the events of a run add up to: the text shown so far, and the blocks that are still open."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from longwick.events import Event, EventType
+
+
+class Transcript:
+    """A fold over a run's events, the same for the worker that makes them and for the sweeper that finds them."""
+
+    def __init__(self) -> None:
+        self._texts: dict[str, list[str]] = {}
+        self._open_messages: list[str] = []
+        self._reasoning: dict[str, list[str]] = {}
+        self._open_tools: list[str] = []
+        self.usage: dict[str, Any] | None = None
+
+    def add(self, kind: EventType, data: dict[str, Any]) -> None:
+        """Take the next event into account."""
+        match kind:
+            case EventType.MESSAGE_STARTED:
+                self._texts[data["message_id"]] = []
+                self._open_messages.append(data["message_id"])
+            case EventType.MESSAGE_DELTA:
+                self._texts.setdefault(data["message_id"], []).append(data["text"])
+            case EventType.MESSAGE_COMPLETED:
+                if data["text"] is not None:
+                    self._texts[data["message_id"]] = [data["text"]]
+                if data["message_id"] in self._open_messages:
+                    self._open_messages.remove(data["message_id"])
+            case EventType.REASONING_DELTA:
+                self._reasoning.setdefault(data["reasoning_id"], []).append(data["text"])
+            case EventType.REASONING_COMPLETED:
+                self._reasoning.pop(data["reasoning_id"], None)
+            case EventType.TOOL_STARTED:
+                self._open_tools.append(data["tool_call_id"])
+            case EventType.TOOL_COMPLETED:
+                if data["tool_call_id"] in self._open_tools:
+                    self._open_tools.remove(data["tool_call_id"])
+            case EventType.USAGE_UPDATED:
+                self.usage = data
+
+    def add_all(self, events: Iterable[Event]) -> None:
+        """Take several."""
+        for event in events:
+            self.add(event.type, event.data)
+
+    @property
+    def text(self) -> str:
+        """The answer as it was streamed: the message blocks, a blank line between them."""
+        return "\n\n".join(text for parts in self._texts.values() if (text := "".join(parts)))
+
+    @property
+    def last_block(self) -> str:
+        """The text of the newest message block."""
+        return "".join(next(reversed(self._texts.values()), []))
+
+    @property
+    def open_message(self) -> str | None:
+        """The id of the message block that is open, if one is."""
+        return self._open_messages[-1] if self._open_messages else None
+
+    @property
+    def open_reasoning(self) -> str | None:
+        """The id of the reasoning block that is open, if one is."""
+        return next(reversed(self._reasoning), None)
+
+    def close_reasoning(self) -> list[Event]:
+        """What completes the open reasoning blocks."""
+        return [
+            Event(EventType.REASONING_COMPLETED, {"reasoning_id": block, "text": "".join(parts)})
+            for block, parts in self._reasoning.items()
+        ]
+
+    def close_messages(self, *, partial: bool) -> list[Event]:
+        """What completes the open message blocks; `partial` says that more was to come."""
+        return [
+            Event(
+                EventType.MESSAGE_COMPLETED,
+                {"message_id": block, "text": "".join(self._texts[block]), "partial": partial},
+            )
+            for block in self._open_messages
+        ]
+
+    def close(self, *, partial: bool) -> list[Event]:
+        """What completes everything that is open, so that every text that was shown has a completed event."""
+        tools = [
+            Event(
+                EventType.TOOL_COMPLETED,
+                {"tool_call_id": call, "output": None, "is_error": True, "partial": True},
+            )
+            for call in self._open_tools
+        ]
+        return [*self.close_reasoning(), *self.close_messages(partial=partial), *tools]
