@@ -41,32 +41,30 @@ class Watch(Generic[K]):
         return [beat for beat, since in self._since.items() if now - since >= seconds]
 
 
-def register_worker(
-    db: Db, worker_id: str, host: str, pid: int, capacity: Mapping[str, int], agents: JsonObject
-) -> None:
-    """List a worker, so that runs are dispatched on its account."""
-    db.add(
-        Worker(
-            id=worker_id,
-            host=host,
-            pid=pid,
-            capacity=dict(capacity),
-            agents=agents,
-            beat=0,
-            started_at=utc_now(),
-        )
-    )
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A worker as the list of workers has it."""
+
+    id: str
+    host: str
+    pid: int
+    capacity: Mapping[str, int]
+    """Lane -> how many runs may be outstanding, hinted or running, on its account."""
+    agents: JsonObject
+
+
+def list_worker(db: Db, listed: Listed) -> None:
+    """Put a worker on the list, or change what the list says of it, so that runs are dispatched on its account."""
+    worker = db.get(Worker, listed.id) or Worker(id=listed.id, beat=0, started_at=utc_now())
+    worker.host, worker.pid = listed.host, listed.pid
+    worker.capacity, worker.agents = dict(listed.capacity), listed.agents
+    db.add(worker)
     db.flush()
 
 
 def retire_worker(db: Db, worker_id: str) -> None:
     """Take a worker off the list."""
     db.execute(delete(Worker).where(Worker.id == worker_id))
-
-
-def stop_taking(db: Db, worker_id: str) -> None:
-    """Dispatch no more runs on a worker's account."""
-    db.execute(update(Worker).where(Worker.id == worker_id).values(capacity={}))
 
 
 def living_workers(db: Db) -> Sequence[Worker]:
@@ -94,12 +92,15 @@ _BEAT = {
 }
 
 
-def beat(db: Db, worker_id: str, held: Sequence[tuple[str, int]]) -> set[str]:
+def beat(db: Db, listed: Listed, held: Sequence[tuple[str, int]]) -> set[str]:
     """Show that a worker lives, and renew the leases of the (run id, attempt) that it `held`.
 
     Returns the runs whose leases were renewed; an attempt that is missing there is over.
     """
-    db.execute(update(Worker).where(Worker.id == worker_id).values(beat=Worker.beat + 1))
+    lives = update(Worker).where(Worker.id == listed.id).values(beat=Worker.beat + 1).returning(Worker.id)
+    if db.scalar(lives.execution_options(synchronize_session=False)) is None:
+        # It was silent for so long that a sweeper took it off.
+        list_worker(db, listed)
     asked = json.dumps([{"id": run_id, "attempt": attempt} for run_id, attempt in held])
     return set(db.scalars(_BEAT[db.get_bind().dialect.name], {"held": asked})) if held else set()
 

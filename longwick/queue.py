@@ -7,7 +7,8 @@ never what. The rows are the outbox: `dispatch` sends hints for the queued runs 
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Self
@@ -21,7 +22,7 @@ from sqlalchemy.orm import aliased
 from longwick.broadcast import connect
 from longwick.database import Database, Db, utc_now
 from longwick.errors import LongwickError
-from longwick.models import UNSETTLED, Run, RunKind, RunStatus, Worker
+from longwick.models import UNSETTLED, JsonObject, Run, RunKind, RunStatus, Worker
 
 log = logging.getLogger(__name__)
 
@@ -146,27 +147,36 @@ class Dispatcher:
 def choose_hints(db: Db) -> list[Hint]:
     """Take the runs that are next, marked as hinted: heads of their threads, owners in turn, as lanes have room."""
     chosen: list[Hint] = []
-    room = _room(db)
+    workers = db.execute(select(Worker.capacity, Worker.agents)).all()
+    outstanding = _outstanding(db)
+    agent_room = _agent_room([agents for _, agents in workers], outstanding)
     for lane in LANES:
-        if room[lane] > 0:
-            chosen += [Hint(run_id, lane) for run_id in _mark(db, _next_in_turn(db, lane, room[lane]))]
+        taken = sum(count for (kind, _), count in outstanding.items() if kind is lane)
+        room = sum(capacity.get(lane.value, 0) for capacity, _ in workers) - taken
+        if room > 0:
+            chosen += [Hint(run_id, lane) for run_id in _mark(db, _next_in_turn(db, lane, room, agent_room))]
     return chosen
 
 
-def _room(db: Db) -> dict[RunKind, int]:
-    """How many more runs may be outstanding in each lane: what the living workers take, less what they have."""
-    room = dict.fromkeys(LANES, 0)
-    for capacity in db.scalars(select(Worker.capacity)):
-        for lane, count in capacity.items():
-            room[RunKind(lane)] += count
-    outstanding = (
-        select(Run.kind, func.count())
+def _outstanding(db: Db) -> dict[tuple[RunKind, str], int]:
+    """(Lane, agent) -> runs that are running or hinted."""
+    rows = db.execute(
+        select(Run.kind, Run.agent, func.count())
         .where(or_(Run.status == RunStatus.RUNNING, and_(Run.status == RunStatus.QUEUED, ~_due())))
-        .group_by(Run.kind)
+        .group_by(Run.kind, Run.agent)
     )
-    for lane, count in db.execute(outstanding):
-        room[lane] -= count
-    return room
+    return {(lane, agent): count for lane, agent, count in rows}
+
+
+def _agent_room(listed: Sequence[JsonObject], outstanding: Mapping[tuple[RunKind, str], int]) -> dict[str, int]:
+    """Agent -> how many more of its runs may be outstanding, for the agents that have a limit."""
+    room: Counter[str] = Counter()
+    for agents in listed:
+        room.update({name: about["concurrency"] for name, about in agents.items() if about["concurrency"]})
+    return {
+        name: limit - sum(count for (_, agent), count in outstanding.items() if agent == name)
+        for name, limit in room.items()
+    }
 
 
 def _due() -> Any:
@@ -185,8 +195,11 @@ def _due() -> Any:
     )
 
 
-def _next_in_turn(db: Db, lane: RunKind, room: int) -> list[str]:
-    """Ids of the runs that are next: each owner's first before anyone's second, counting what an owner has running."""
+def _next_in_turn(db: Db, lane: RunKind, room: int, agent_room: dict[str, int]) -> list[str]:
+    """Ids of the runs that are next: each owner's first before anyone's second, counting what an owner has running.
+
+    Takes from `agent_room` what it chooses.
+    """
     earlier, running = aliased(Run), aliased(Run)
     busy = (
         select(running.owner, func.count().label("count"))
@@ -196,12 +209,13 @@ def _next_in_turn(db: Db, lane: RunKind, room: int) -> list[str]:
     )
     place = func.row_number().over(partition_by=Run.owner, order_by=Run.id) + func.coalesce(busy.c.count, 0)
     heads = (
-        select(Run.id, place.label("place"))
+        select(Run.id, Run.agent, place.label("place"))
         .outerjoin(busy, busy.c.owner == Run.owner)
         .where(
             Run.status == RunStatus.QUEUED,
             Run.kind == lane,
             Run.cancel_requested_at.is_(None),
+            Run.agent.not_in([agent for agent, left in agent_room.items() if left <= 0]),
             _due(),
             ~select(earlier.id)
             .where(
@@ -213,8 +227,15 @@ def _next_in_turn(db: Db, lane: RunKind, room: int) -> list[str]:
         )
         .subquery()
     )
-    in_turn = select(heads.c.id).order_by(heads.c.place, heads.c.id).limit(min(room, MOST_HINTS))
-    return list(db.scalars(in_turn))
+    most = min(room, MOST_HINTS)
+    next_ids = []
+    in_turn = select(heads.c.id, heads.c.agent).order_by(heads.c.place, heads.c.id).limit(most)
+    for run_id, agent in db.execute(in_turn):
+        if agent_room.get(agent, 1) > 0:
+            next_ids.append(run_id)
+            if agent in agent_room:
+                agent_room[agent] -= 1
+    return next_ids
 
 
 def _mark(db: Db, run_ids: Sequence[str]) -> list[str]:

@@ -2,6 +2,7 @@
 
 import hashlib
 import secrets
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 from sqlalchemy import Select, select, update
@@ -12,13 +13,22 @@ from longwick.ids import new_id
 from longwick.models import AgentSession, Run, RunStatus
 
 
-def open_session(db: Db, run: Run, lifetime_seconds: float) -> str:
-    """Register a session for the run's attempt and return its token, which is nowhere else: the record has a digest."""
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A new session, with the token that is nowhere else: the record has a digest of it."""
+
+    id: str
+    token: str = field(repr=False)
+
+
+def open_session(db: Db, run: Run, lifetime_seconds: float) -> Opened:
+    """Register a session for the run's attempt."""
+    session_id = new_id("ses")
     token = f"lwk_{secrets.token_urlsafe(32)}"
     now = record_now(db)
     db.add(
         AgentSession(
-            id=new_id("ses"),
+            id=session_id,
             run_id=run.id,
             attempt=run.attempt,
             thread_id=run.thread_id,
@@ -29,7 +39,7 @@ def open_session(db: Db, run: Run, lifetime_seconds: float) -> str:
         )
     )
     db.flush()
-    return token
+    return Opened(session_id, token)
 
 
 def authenticate(db: Db, token: str) -> AgentSession | None:

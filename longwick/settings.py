@@ -1,7 +1,7 @@
 """Every knob of Longwick; the only reader of the process's environment."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal, Self
@@ -105,3 +105,8 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
             for name, value in self.model_dump().items()
             if value not in (None, "")
         }
+
+
+def environ_values(names: Iterable[str]) -> dict[str, str]:
+    """Those of this process's variables that are to be passed on to an agent."""
+    return {name: os.environ[name] for name in names if name in os.environ}

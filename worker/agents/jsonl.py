@@ -1,0 +1,124 @@
+"""Any CLI that reads and writes JSON lines, as docs/agents.md describes them."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from longwick.agents import Profile
+from longwick.events import Event, EventType, notice
+from longwick.models import JsonObject
+from longwick.text import clean, clean_json, shorten
+from longwick.transcript import Transcript
+from worker.agents import End, Launch, Turn
+
+
+class JsonLines:
+    """One turn of such a CLI."""
+
+    def __init__(self, profile: Profile, turn: Turn) -> None:
+        self._profile = profile
+        self._turn = turn
+        self._blocks = 0
+
+    def launch(self, folder: Path) -> Launch:
+        turn = self._turn
+        history = [{"role": said.role, "text": said.text} for said in turn.history]
+        return Launch(
+            self._profile.command,
+            {},
+            _line({"type": "user", "text": turn.text, "history": history}),
+        )
+
+    def interrupt(self) -> bytes:
+        return _line({"type": "cancel"})
+
+    def translate(self, line: bytes, shown: Transcript) -> Iterator[Event | End]:
+        said = _parse(line)
+        if said is None:
+            text = clean(line.decode("utf-8", "replace"))
+            if text.strip():
+                yield notice("warning", "unreadable_line", f"The agent printed what is no message: {shorten(text)}")
+            return
+        try:
+            yield from self._mean(said, shown)
+        except (KeyError, TypeError) as error:
+            wrong = f"The agent's {said['type']!r} message lacks or misuses {error}: {shorten(json.dumps(said))}"
+            yield notice("warning", "unreadable_line", wrong)
+
+    def _mean(self, said: JsonObject, shown: Transcript) -> Iterator[Event | End]:
+        match said["type"]:
+            case "text":
+                yield from self._text(_string(said, "text"), shown)
+            case "thinking":
+                block = shown.open_reasoning or self._new_block("rsn")
+                yield Event(EventType.REASONING_DELTA, {"reasoning_id": block, "text": _string(said, "text")})
+            case "tool_use":
+                call, name, given = _string(said, "id"), _string(said, "name"), said.get("input", {})
+                yield from shown.close_reasoning()
+                yield from shown.close_messages(partial=False)
+                yield Event(EventType.TOOL_STARTED, {"tool_call_id": call, "name": name, "input": given})
+            case "tool_result":
+                yield Event(
+                    EventType.TOOL_COMPLETED,
+                    {
+                        "tool_call_id": _string(said, "id"),
+                        "output": said.get("output"),
+                        "is_error": bool(said.get("is_error", False)),
+                    },
+                )
+            case "usage":
+                yield Event(EventType.USAGE_UPDATED, {name: value for name, value in said.items() if name != "type"})
+            case "result":
+                yield from self._result(_string(said, "text") if said.get("text") is not None else None, shown)
+            case "error":
+                code = said.get("code")
+                message = str(said.get("message") or "The agent reported an error without a message.")
+                yield End(error_code="agent_error", error_message=f"{message} ({code})" if code else message)
+            case other:
+                yield notice("info", "unknown_message", f"The agent sent a message of unknown type {other!r}.")
+
+    def _text(self, text: str, shown: Transcript) -> Iterator[Event]:
+        yield from shown.close_reasoning()
+        block = shown.open_message
+        if block is None:
+            block = self._new_block("blk")
+            yield Event(EventType.MESSAGE_STARTED, {"message_id": block})
+        yield Event(EventType.MESSAGE_DELTA, {"message_id": block, "text": text})
+
+    def _result(self, text: str | None, shown: Transcript) -> Iterator[Event | End]:
+        """The answer is what was streamed, unless the result says otherwise: then that is shown too."""
+        if text is not None and text not in (shown.text, shown.last_block):
+            block = shown.open_message
+            if block is None:
+                yield from self._text(text, shown)
+            else:
+                yield Event(EventType.MESSAGE_COMPLETED, {"message_id": block, "text": text, "partial": False})
+        yield End(text=text)
+
+    def _new_block(self, prefix: str) -> str:
+        self._blocks += 1
+        return f"{prefix}_{self._turn.attempt}_{self._blocks}"
+
+
+def _line(message: JsonObject) -> bytes:
+    return json.dumps(message).encode() + b"\n"
+
+
+def _parse(line: bytes) -> JsonObject | None:
+    """The JSON object with a type that a line is, or None."""
+    try:
+        said = json.loads(line.decode("utf-8", "replace"))
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(said, dict) or not isinstance(said.get("type"), str):
+        return None
+    cleaned: JsonObject = clean_json(said)
+    return cleaned
+
+
+def _string(said: JsonObject, name: str) -> str:
+    value: Any = said[name]
+    if not isinstance(value, str):
+        raise TypeError(f"{name!r} (a string)")
+    return value

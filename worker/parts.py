@@ -1,0 +1,85 @@
+"""The parts that a worker is made of, put together in one place."""
+
+import os
+import socket
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+
+from longwick import agents
+from longwick.agents import Profile
+from longwick.broadcast import Publisher
+from longwick.database import Database
+from longwick.ids import new_id
+from longwick.leases import Listed
+from longwick.models import RunKind
+from longwick.queue import Dispatcher
+from longwick.recorder import Recorder
+from longwick.settings import Settings
+from longwick.storage import FolderStorage, Storage
+from worker.keeper import Keeper
+from worker.sweeper import Sweeper, proof_of_life
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What executing a run takes."""
+
+    settings: Settings
+    worker_id: str
+    agents: Mapping[str, Profile]
+    database: Database
+    storage: Storage
+    recorder: Recorder
+    dispatcher: Dispatcher
+    keeper: Keeper
+    draining: threading.Event = field(default_factory=threading.Event)
+    """Set when this worker was told to stop: it claims no more runs."""
+
+
+def capacity(lanes: Sequence[RunKind], concurrency: int) -> dict[str, int]:
+    """Lane -> runs that may be outstanding on the account of a worker with so many slots.
+
+    Twice the slots, so that a slot that falls free finds its next hint waiting; but where chats share the slots,
+    background runs get half of them and no hint in advance, so that they never fill what chats wait for.
+    """
+    shared = RunKind.CHAT in lanes and RunKind.BACKGROUND in lanes
+    return {
+        lane.value: max(1, concurrency // 2) if shared and lane is RunKind.BACKGROUND else 2 * concurrency
+        for lane in lanes
+    }
+
+
+@contextmanager
+def assemble(settings: Settings, lanes: Sequence[RunKind], concurrency: int) -> Iterator[Parts]:
+    """Build all parts and start their threads; on leaving, stop them in the opposite order."""
+    worker_id = new_id("wrk")
+    profiles = agents.load(settings)
+    with ExitStack() as stack:
+        publisher = stack.enter_context(Publisher(settings.redis))
+        database = Database(settings.database, pool_size=concurrency + 8, after_commit=publisher.publish)
+        stack.callback(database.dispose)
+        stack.enter_context(proof_of_life(settings, database, worker_id))
+        dispatcher = stack.enter_context(Dispatcher(database, settings.redis))
+        listed = Listed(
+            worker_id,
+            socket.gethostname(),
+            os.getpid(),
+            capacity(lanes, concurrency),
+            {name: {"unavailable": p.unavailable(), "concurrency": p.concurrency} for name, p in profiles.items()},
+        )
+        keeper = stack.enter_context(Keeper(settings, database, listed))
+        stack.enter_context(Sweeper(settings, database, dispatcher))
+        recorder = stack.enter_context(Recorder(database))
+        dispatcher.wake()
+        yield Parts(
+            settings=settings,
+            worker_id=worker_id,
+            agents=profiles,
+            database=database,
+            storage=FolderStorage(settings.data_dir / "blobs"),
+            recorder=recorder,
+            dispatcher=dispatcher,
+            keeper=keeper,
+        )

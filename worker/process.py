@@ -1,0 +1,233 @@
+"""The CLI's process: its own group, bounded output, and one way to end it.
+
+All of it is driven by the run's own thread, which lives as long as the CLI: the kernel ends a CLI when the thread that
+started it is gone, however that came about.
+"""
+
+import contextlib
+import os
+import selectors
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Self
+
+LINE_BYTES = 32 * 2**20
+READ_BYTES = 64 * 1024
+STDERR_BYTES = 64 * 1024
+LAST_WORDS_SECONDS = 2.0
+live_pids: set[int] = set()
+"""CLIs whose end this process waits for; every other child of it is an orphan that it adopted."""
+
+
+class _Source(Enum):
+    STDOUT = 1
+    STDERR = 2
+    STDIN = 3
+    EXIT = 4
+    WAKE = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Overlong:
+    """A line that was longer than `LINE_BYTES`, and dropped; its size in bytes."""
+
+    size: int
+
+
+class CliProcess:
+    """A running CLI. `poll` moves bytes in and out for a while and returns the lines that the CLI has printed.
+
+    Leaving it as a context kills what is left of its process group.
+    """
+
+    def __init__(self, argv: Sequence[str], *, env: Mapping[str, str], folder: Path, wake: int) -> None:
+        """Start it. `wake` is a descriptor that ends a `poll` early when it is readable.
+
+        Raises:
+            OSError: it could not be started.
+        """
+        self._popen = subprocess.Popen(  # noqa: S603 - a profile of the operator names it
+            ["setpriv", "--pdeathsig", "KILL", "--", *argv],  # noqa: S607 - found on the worker's own PATH
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=dict(env),
+            cwd=folder,
+            start_new_session=True,
+            bufsize=0,
+        )
+        self.pid = self._popen.pid
+        live_pids.add(self.pid)
+        self.ended = False
+        """It has exited, and all that it printed was returned."""
+        self._exited_at: float | None = None
+        self._to_write = bytearray()
+        self._line = bytearray()
+        self._dropped = 0
+        self._errors = bytearray()
+        self._wake = wake
+        self._pidfd = os.pidfd_open(self.pid)
+        self._selector = selectors.DefaultSelector()
+        for pipe, name in ((self._popen.stdout, _Source.STDOUT), (self._popen.stderr, _Source.STDERR)):
+            assert pipe is not None
+            os.set_blocking(pipe.fileno(), False)
+            self._selector.register(pipe, selectors.EVENT_READ, name)
+        assert self._popen.stdin is not None
+        self._stdin = self._popen.stdin
+        os.set_blocking(self._stdin.fileno(), False)
+        self._selector.register(self._pidfd, selectors.EVENT_READ, _Source.EXIT)
+        self._selector.register(wake, selectors.EVENT_READ, _Source.WAKE)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.kill()
+        self._popen.wait()
+        live_pids.discard(self.pid)
+        self._selector.close()
+        os.close(self._pidfd)
+        with contextlib.suppress(OSError):
+            self._stdin.close()
+        for pipe in (self._popen.stdout, self._popen.stderr):
+            assert pipe is not None
+            pipe.close()
+
+    def poll(self, seconds: float) -> list[bytes | Overlong]:
+        """Wait at most `seconds` for something to happen; the lines that are complete now, without their ends."""
+        if self._exited_at is not None:
+            seconds = min(seconds, max(0.0, self._exited_at + LAST_WORDS_SECONDS - time.monotonic()))
+        lines: list[bytes | Overlong] = []
+        for key, _ in self._selector.select(seconds):
+            match key.data:
+                case _Source.STDOUT:
+                    lines += self._read_stdout()
+                case _Source.STDERR:
+                    self._read_stderr()
+                case _Source.STDIN:
+                    self._write_stdin()
+                case _Source.EXIT:
+                    self._selector.unregister(self._pidfd)
+                    self._exited_at = time.monotonic()
+                    self._popen.wait()
+                case _Source.WAKE:
+                    # Drained by its owner, who looks why after this returns.
+                    pass
+        self._settle_end(lines)
+        return lines
+
+    def write(self, data: bytes) -> None:
+        """Have `data` written to its standard input, as fast as it reads."""
+        if not self._stdin.closed and data:
+            if not self._to_write:
+                self._selector.register(self._stdin, selectors.EVENT_WRITE, _Source.STDIN)
+            self._to_write += data
+
+    def close_input(self) -> None:
+        """Tell it that no more input comes; what was not read yet is dropped."""
+        if not self._stdin.closed:
+            if self._to_write:
+                self._selector.unregister(self._stdin)
+                self._to_write.clear()
+            with contextlib.suppress(OSError):
+                self._stdin.close()
+
+    def interrupt(self) -> None:
+        """SIGINT to its process group."""
+        self._signal(signal.SIGINT)
+
+    def kill(self) -> None:
+        """SIGKILL to its process group; safe to call from any thread, and again."""
+        self._signal(signal.SIGKILL)
+
+    @property
+    def returncode(self) -> int | None:
+        """Its exit status once it has exited, negative for a signal."""
+        return self._popen.returncode
+
+    @property
+    def stderr_tail(self) -> str:
+        """The end of what it wrote to standard error."""
+        return bytes(self._errors).decode("utf-8", "replace")
+
+    def _signal(self, number: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            # The group outlives its leader while members are left; its number is not given away before.
+            os.killpg(self.pid, number)
+
+    def _settle_end(self, lines: list[bytes | Overlong]) -> None:
+        if self._exited_at is None or self.ended:
+            return
+        open_pipes = {key.data for key in self._selector.get_map().values()} & {_Source.STDOUT, _Source.STDERR}
+        # A grandchild may hold the pipes open for ever.
+        if not open_pipes or time.monotonic() >= self._exited_at + LAST_WORDS_SECONDS:
+            self.ended = True
+            if self._line:
+                lines.append(bytes(self._line))
+                self._line.clear()
+
+    def _read_stdout(self) -> list[bytes | Overlong]:
+        assert self._popen.stdout is not None
+        chunk = _read(self._popen.stdout.fileno())
+        if chunk is None:
+            return []
+        if not chunk:
+            self._selector.unregister(self._popen.stdout)
+            return []
+        lines: list[bytes | Overlong] = []
+        *complete, rest = chunk.split(b"\n")
+        for part in complete:
+            self._take(part)
+            if self._dropped:
+                lines.append(Overlong(self._dropped))
+                self._dropped = 0
+            else:
+                lines.append(bytes(self._line))
+            self._line.clear()
+        self._take(rest)
+        return lines
+
+    def _take(self, part: bytes) -> None:
+        """Add to the current line, or count what is dropped of it."""
+        if self._dropped:
+            self._dropped += len(part)
+        elif len(self._line) + len(part) > LINE_BYTES:
+            self._dropped = len(self._line) + len(part)
+            self._line.clear()
+        else:
+            self._line += part
+
+    def _read_stderr(self) -> None:
+        assert self._popen.stderr is not None
+        chunk = _read(self._popen.stderr.fileno())
+        if chunk is None:
+            return
+        if not chunk:
+            self._selector.unregister(self._popen.stderr)
+            return
+        self._errors += chunk
+        del self._errors[:-STDERR_BYTES]
+
+    def _write_stdin(self) -> None:
+        try:
+            written = os.write(self._stdin.fileno(), self._to_write[:READ_BYTES])
+            del self._to_write[:written]
+        except BlockingIOError:
+            return
+        except OSError:
+            # It does not read, which is its own affair; whether it ends well shows elsewhere.
+            self._to_write.clear()
+        if not self._to_write:
+            self._selector.unregister(self._stdin)
+
+
+def _read(descriptor: int) -> bytes | None:
+    try:
+        return os.read(descriptor, READ_BYTES)
+    except BlockingIOError:
+        return None

@@ -1,0 +1,36 @@
+"""The Celery tasks: a hint comes in, and the story of one attempt begins."""
+
+from typing import Any
+
+from celery import Celery
+from celery.exceptions import Ignore
+
+from longwick.models import RunStatus
+from longwick.queue import EXECUTE_TASK
+from worker.execute import execute
+from worker.parts import Parts
+
+
+class RunNotSucceeded(Exception):
+    """What makes the task of a run that failed or was cancelled a failed task."""
+
+
+def register(app: Celery, parts: Parts) -> None:
+    """Give the application its tasks."""
+
+    @app.task(name=EXECUTE_TASK, throws=(RunNotSucceeded,))
+    def run_execute(run_id: str) -> dict[str, Any]:
+        run = None if parts.draining.is_set() else execute(parts, run_id)
+        if run is None:
+            raise Ignore
+        summary = {
+            "status": run.status.value,
+            "owner": run.owner,
+            "agent": run.agent,
+            "attempt": run.attempt,
+            "usage": run.usage,
+            "cost_usd": run.cost_usd,
+        }
+        if run.status is not RunStatus.SUCCEEDED:
+            raise RunNotSucceeded(run.error_code or run.status.value, summary)
+        return summary
