@@ -1,12 +1,22 @@
 """Runs the migrations on the engine it is given, or on the one that the settings name."""
 
+import sqlalchemy as sa
 from alembic import context
 from sqlalchemy import Engine
 
 from longwick.database import Database
-from longwick.models import Base
+from longwick.models import Base, Timestamp
 from longwick.schema import known_table
 from longwick.settings import Settings
+
+
+def plain_type(kind: str, item: object, autogen_context: object) -> str | bool:
+    """Writes our own types into new migrations as what the database sees, so that old migrations need no old code."""
+    if kind == "type" and isinstance(item, Timestamp):
+        return "sa.DateTime(timezone=True)"
+    if kind == "type" and isinstance(item, sa.Enum):
+        return f"sa.String(length={item.length})"
+    return False
 
 
 def run() -> None:
@@ -17,6 +27,7 @@ def run() -> None:
             target_metadata=Base.metadata,
             include_name=known_table,
             render_as_batch=True,
+            render_item=plain_type,
             compare_type=True,
         )
         context.run_migrations()

@@ -134,6 +134,11 @@ def queue_positions(db: Db, runs: Sequence[Run]) -> dict[str, int]:
     return dict(row._tuple() for row in rows)
 
 
+def last_seqs(db: Db, run_ids: Sequence[str]) -> dict[str, int]:
+    """Run id -> the position of its newest event."""
+    return dict(row._tuple() for row in db.execute(select(Run.id, Run.last_seq).where(Run.id.in_(run_ids))))
+
+
 def claim(db: Db, run_id: str, worker_id: str, started: JsonObject) -> Run | None:
     """Make a queued run this worker's: the next attempt, with its lease.
 

@@ -98,13 +98,14 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
             name = PREFIX + str(first["loc"][0]).upper() if first["loc"] else "settings"
             raise BadSetting(f"{name}: {first['msg']} (got {str(first['input'])[:100]!r})") from error
 
-    def to_environ(self) -> dict[str, str]:
-        """The variables that give a child process these very settings."""
-        return {
+    def child_environ(self) -> dict[str, str]:
+        """This process's environment, with the variables that give a child process these very settings."""
+        named = {
             PREFIX + name.upper(): str(value).lower() if isinstance(value, bool) else str(value)
             for name, value in self.model_dump().items()
             if value not in (None, "")
         }
+        return {**os.environ, **named}
 
 
 def environ_values(names: Iterable[str]) -> dict[str, str]:

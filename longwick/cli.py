@@ -1,0 +1,96 @@
+"""The `longwick` command."""
+
+import os
+import sys
+import webbrowser
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from longwick import __version__, embedded, logs, schema
+from longwick.database import Database
+from longwick.errors import LongwickError
+from longwick.settings import Settings
+
+app = typer.Typer(
+    help="Runs CLI agents behind a web chat, as durable jobs.", no_args_is_help=True, pretty_exceptions_enable=False
+)
+
+Host = Annotated[str | None, typer.Option(help="The address to listen on (LONGWICK_HOST).")]
+Port = Annotated[int | None, typer.Option(help="The port to listen on (LONGWICK_PORT); 0 takes a free one.")]
+DataDir = Annotated[Path | None, typer.Option(help="Where everything is kept (LONGWICK_DATA_DIR).")]
+
+
+@app.command()
+def up(
+    host: Host = None,
+    port: Port = None,
+    data_dir: DataDir = None,
+    no_flower: Annotated[bool, typer.Option("--no-flower", help="Leave out Flower.")] = False,
+    open_page: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
+) -> None:
+    """Everything on this machine, with one command: Valkey, migrations, web page, MCP server and worker."""
+    settings = Settings.from_environ(host=host, port=port, data_dir=data_dir)
+    logs.configure(settings.model_copy(update={"log_format": "text"}), "up")
+
+    def say(words: str) -> None:
+        typer.echo(f"longwick: {words}", err=True)
+
+    def when_ready(url: str) -> None:
+        typer.echo(f"\n  Longwick is ready: {url}\n", err=True)
+        if open_page:
+            webbrowser.open(url)
+
+    embedded.up(settings, say, when_ready)
+
+
+@app.command()
+def migrate() -> None:
+    """Bring the record to the newest schema; safe to run twice, at once, and while older code runs."""
+    settings = Settings.from_environ()
+    database = Database(settings.database)
+    schema.upgrade(database)
+    typer.echo(f"the record is at revision {schema.current(database)}")
+
+
+@app.command()
+def web(host: Host = None, port: Port = None) -> None:
+    """The web tier alone: HTTP, streams and the page."""
+    _become("web", **{"--host": host, "--port": port})
+
+
+@app.command()
+def mcp(host: Host = None, port: Port = None) -> None:
+    """The MCP server alone: what agents call back."""
+    _become("mcp_server", **{"--host": host, "--port": port})
+
+
+@app.command()
+def worker(
+    lanes: Annotated[str | None, typer.Option(help="chat, background, or both with a comma.")] = None,
+    concurrency: Annotated[int | None, typer.Option(help="Runs at once (LONGWICK_CONCURRENCY).")] = None,
+) -> None:
+    """The worker tier alone: runs agents."""
+    _become("worker", **{"--lanes": lanes, "--concurrency": concurrency})
+
+
+@app.command()
+def version() -> None:
+    """The version of Longwick."""
+    typer.echo(__version__)
+
+
+def _become(module: str, **options: object) -> NoReturn:
+    """Turn into a tier's process; it is reached by name, for this package imports no tier."""
+    given = [part for name, value in options.items() if value is not None for part in (name, str(value))]
+    os.execv(sys.executable, [sys.executable, "-P", "-m", module, *given])  # noqa: S606 - our own modules
+
+
+def main() -> None:
+    """Run the command; what went wrong is said in a line."""
+    try:
+        app()
+    except LongwickError as error:
+        typer.echo(f"longwick: {error.detail}", err=True)
+        sys.exit(1)
