@@ -67,6 +67,7 @@ class Database:
             self.engine = _postgresql_engine(url, pool_size)
         else:
             raise BadSetting("LONGWICK_DATABASE_URL: the record lives in sqlite:/// or postgresql:// only")
+        self._read_options = {"longwick_read": True} if self.sqlite else {"isolation_level": "REPEATABLE READ"}
         # SQLite's own lock is unfair: many threads that meet there end in "database is locked".
         self._writer = threading.Lock() if self.sqlite else contextlib.nullcontext()
 
@@ -77,7 +78,7 @@ class Database:
             Unavailable: the database does not answer, or all connections stay busy.
         """
         with _translated(), Session(self.engine, autoflush=False) as db:
-            db.connection(execution_options={"longwick_read": True})
+            db.connection(execution_options=self._read_options)
             return work(db)
 
     def write(self, work: Work[T], *, lock_seconds: float = LOCK_WAIT_SECONDS) -> T:
@@ -139,11 +140,20 @@ def _translated() -> Iterator[None]:
             unavailable = Unavailable("the record is busy")
             unavailable.__cause__ = error
             raise _Retry(unavailable) from error
-        if isinstance(cause, psycopg.errors.DiskFull) or getattr(cause, "sqlite_errorname", "") == "SQLITE_FULL":
+        if isinstance(cause, psycopg.errors.DiskFull) or _sqlite_name(cause) == "SQLITE_FULL":
             raise StorageFull("no space is left for the record") from error
-        if isinstance(cause, sqlite3.OperationalError | psycopg.OperationalError | psycopg.InterfaceError):
+        if isinstance(cause, psycopg.OperationalError | psycopg.InterfaceError) or _sqlite_name(cause) in _PASSING:
             raise Unavailable("the record does not answer") from error
         raise
+
+
+# SQLite calls everything an operational error, a misspelt table too; these are the ones that may pass.
+_PASSING = {f"SQLITE_{name}" for name in ("BUSY", "LOCKED", "IOERR", "CANTOPEN", "PROTOCOL", "READONLY", "INTERRUPT")}
+
+
+def _sqlite_name(cause: BaseException | None) -> str:
+    """SQLite's primary name of an error; its extended names add a word: SQLITE_BUSY_SNAPSHOT."""
+    return "_".join(getattr(cause, "sqlite_errorname", "").split("_")[:2])
 
 
 def _sqlite_engine(url: str, pool_size: int) -> Engine:

@@ -131,7 +131,7 @@ def append_group(db: Db, appends: Sequence[Append]) -> dict[str, Batch]:
     """
     asked = json.dumps([{"id": a.run_id, "attempt": a.attempt, "n": len(a.tails)} for a in appends])
     fence = _FENCE[db.get_bind().dialect.name]
-    last_seqs: dict[str, int] = dict(row._tuple() for row in db.execute(fence, {"asked": asked}))
+    last_seqs: dict[str, int] = {row[0]: row[1] for row in db.execute(fence, {"asked": asked})}
     taken = [a for a in appends if a.run_id in last_seqs]
     batches = {a.run_id: _batch(a, last_seqs[a.run_id] - len(a.tails)) for a in taken}
     _store(db, taken, batches)

@@ -131,11 +131,13 @@ def recover(database: Database, held: Held, reason: str) -> Run | None:
 
     def end(db: Db) -> Run | None:
         now = db.execute(
-            select(Run.last_seq, Run.spawned_at).where(Run.id == held.run_id).with_for_update(key_share=True)
+            select(Run.last_seq, Run.spawned_at, Run.cancel_requested_at)
+            .where(Run.id == held.run_id)
+            .with_for_update(key_share=True)
         ).one()
         if now.last_seq != run.last_seq or not _drop(db, held):
             return None
-        if now.spawned_at is None and held.attempt < MOST_ATTEMPTS:
+        if now.spawned_at is None and now.cancel_requested_at is None and held.attempt < MOST_ATTEMPTS:
             return runs.requeue(db, held.run_id, held.attempt, reason)
         if now.spawned_at is None:
             lost = Outcome(

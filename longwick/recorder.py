@@ -131,12 +131,16 @@ class Recorder:
                 raise run_log.error
 
     def _run(self) -> None:
-        while group := self._next_group():
+        working = True
+        while working:
+            group: list[tuple[RunLog, Append]] = []
             try:
+                group = self._next_group()
                 self._commit(group)
-            except Exception as error:  # the outermost loop: a bug must not leave the runs waiting
+                working = bool(group)
+            except Exception as error:  # the outermost loop: a bug must not leave the runs waiting for ever
                 log.exception("the recorder failed")
-                for run_log, _ in group:
+                for run_log in [run_log for run_log, _ in group] or list(self._logs):
                     self._refuse(run_log, error)
             if self._database.sqlite:
                 time.sleep(SQLITE_PAUSE_SECONDS)

@@ -131,12 +131,12 @@ def queue_positions(db: Db, runs: Sequence[Run]) -> dict[str, int]:
         .scalar_subquery()
     )
     rows = db.execute(select(Run.id, ahead).where(Run.id.in_([run.id for run in queued])))
-    return dict(row._tuple() for row in rows)
+    return {row[0]: row[1] for row in rows}
 
 
 def last_seqs(db: Db, run_ids: Sequence[str]) -> dict[str, int]:
     """Run id -> the position of its newest event."""
-    return dict(row._tuple() for row in db.execute(select(Run.id, Run.last_seq).where(Run.id.in_(run_ids))))
+    return {row[0]: row[1] for row in db.execute(select(Run.id, Run.last_seq).where(Run.id.in_(run_ids)))}
 
 
 def claim(db: Db, run_id: str, worker_id: str, started: JsonObject) -> Run | None:
@@ -241,7 +241,7 @@ def requeue(db: Db, run_id: str, attempt: int, reason: str) -> Run | None:
         seen=(RunStatus.RUNNING, attempt),
         to=RunStatus.QUEUED,
         events=[Event(EventType.RUN_ATTEMPT_LOST, {"attempt": attempt, "reason": reason})],
-        where=[Run.spawned_at.is_(None)],
+        where=[Run.spawned_at.is_(None), Run.cancel_requested_at.is_(None)],
         worker_id=None,
         hinted_at=None,
         hints=0,

