@@ -1,5 +1,7 @@
 """Runs the migrations on the engine it is given, or on the one that the settings name."""
 
+from typing import Literal
+
 import sqlalchemy as sa
 from alembic import context
 from sqlalchemy import Engine
@@ -10,7 +12,7 @@ from longwick.schema import known_table
 from longwick.settings import Settings
 
 
-def plain_type(kind: str, item: object, autogen_context: object) -> str | bool:
+def plain_type(kind: str, item: object, autogen_context: object) -> str | Literal[False]:
     """Writes our own types into new migrations as what the database sees, so that old migrations need no old code."""
     if kind == "type" and isinstance(item, Timestamp):
         return "sa.DateTime(timezone=True)"
@@ -22,6 +24,9 @@ def plain_type(kind: str, item: object, autogen_context: object) -> str | bool:
 def run() -> None:
     engine: Engine = context.config.attributes.get("engine") or Database(Settings.from_environ().database).engine
     with engine.begin() as connection:
+        if connection.dialect.name == "postgresql":
+            # A migration takes as long as it takes.
+            connection.execute(sa.text("SET LOCAL statement_timeout = 0"))
         context.configure(
             connection=connection,
             target_metadata=Base.metadata,

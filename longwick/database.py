@@ -67,7 +67,11 @@ class Database:
             self.engine = _postgresql_engine(url, pool_size)
         else:
             raise BadSetting("LONGWICK_DATABASE_URL: the record lives in sqlite:/// or postgresql:// only")
-        self._read_options = {"longwick_read": True} if self.sqlite else {"isolation_level": "REPEATABLE READ"}
+        self._read_options = (
+            {"longwick_read": True}
+            if self.sqlite
+            else {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+        )
         # SQLite's own lock is unfair: many threads that meet there end in "database is locked".
         self._writer = threading.Lock() if self.sqlite else contextlib.nullcontext()
 

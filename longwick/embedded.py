@@ -229,7 +229,7 @@ def _not_ready(url: str) -> str:
         return "web"
     if ready["status"] == "ok":
         return ""
-    return ", ".join(name for name, check in ready["checks"].items() if check["status"] != "ok")
+    return ", ".join(name for name, check in ready["checks"].items() if check != "ok")
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -11,8 +11,8 @@ from sqlalchemy import delete, exists, func, select, update
 from sqlalchemy.orm import aliased
 
 from longwick import events, sessions, threads
-from longwick.database import Db, announce, utc_now
-from longwick.errors import Conflict, Fenced, NotFound
+from longwick.database import Db, utc_now
+from longwick.errors import Fenced, NotFound
 from longwick.events import Event, EventType
 from longwick.ids import new_id
 from longwick.models import UNSETTLED, JsonObject, Lease, Role, Run, RunKind, RunStatus, Thread
@@ -47,13 +47,6 @@ class Outcome:
     error_message: str | None = None
     usage: JsonObject | None = None
     cost_usd: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class CancelAsked:
-    """Announced when somebody wants a running run cancelled."""
-
-    run_id: str
 
 
 def create(db: Db, thread: Thread, new: NewRun) -> Run:
@@ -217,7 +210,7 @@ def settle(db: Db, run_id: str, attempt: int, outcome: Outcome, closing: Sequenc
         run_id,
         seen=(RunStatus.RUNNING, attempt),
         to=outcome.status,
-        events=[*closing, _terminal_event(outcome, duration_ms)],
+        events=[*closing, terminal_event(outcome, duration_ms)],
         output_text=outcome.text or None,
         error_code=outcome.error_code,
         error_message=outcome.error_message,
@@ -229,7 +222,7 @@ def settle(db: Db, run_id: str, attempt: int, outcome: Outcome, closing: Sequenc
         return None
     if outcome.text:
         threads.add_message(db, run, Role.ASSISTANT, outcome.text, partial=outcome.partial)
-    _release(db, run)
+    release(db, run)
     return run
 
 
@@ -247,66 +240,18 @@ def requeue(db: Db, run_id: str, attempt: int, reason: str) -> Run | None:
         hints=0,
     )
     if run is not None:
-        _release(db, run)
+        release(db, run)
     return run
 
 
-def request_cancel(db: Db, owner: str, run_id: str) -> Run:
-    """Cancel what is queued or waiting, at once; note the wish for what runs. Repeating it changes nothing.
-
-    Raises:
-        NotFound: there is no such run of this owner.
-        Conflict: it is over already (`already_terminal`).
-    """
-    while True:
-        run = get(db, owner, run_id)
-        if run.status.terminal:
-            if run.status is RunStatus.CANCELLED:
-                return run
-            raise Conflict(f"the run has {run.status.value} already", code="already_terminal")
-        if run.status is RunStatus.RUNNING:
-            wished = _wish_cancel(db, run)
-            if wished is not None:
-                return wished
-        else:
-            now = utc_now()
-            cancelled = events.transition(
-                db,
-                run_id,
-                seen=(run.status, run.attempt),
-                to=RunStatus.CANCELLED,
-                events=[_terminal_event(Outcome(RunStatus.CANCELLED), 0)],
-                cancel_requested_at=now,
-                finished_at=now,
-            )
-            if cancelled is not None:
-                _release(db, cancelled)
-                return cancelled
-        db.expire_all()
-
-
-def _wish_cancel(db: Db, run: Run) -> Run | None:
-    wished = db.scalar(
-        update(Run)
-        .where(Run.id == run.id, Run.status == RunStatus.RUNNING)
-        .values(cancel_requested_at=func.coalesce(Run.cancel_requested_at, utc_now()))
-        .returning(Run)
-        .execution_options(synchronize_session=False, populate_existing=True)
-    )
-    if wished is not None:
-        sessions.close_sessions(db, run.id)
-        announce(db, CancelAsked(run.id))
-    return wished
-
-
-def _release(db: Db, run: Run) -> None:
+def release(db: Db, run: Run) -> None:
     """Let go of what an attempt held."""
     sessions.close_sessions(db, run.id)
     db.execute(delete(Lease).where(Lease.run_id == run.id))
     threads.touch(db, run.thread_id)
 
 
-def _terminal_event(outcome: Outcome, duration_ms: int) -> Event:
+def terminal_event(outcome: Outcome, duration_ms: int) -> Event:
     numbers = {"usage": outcome.usage, "cost_usd": outcome.cost_usd, "duration_ms": duration_ms}
     if outcome.status is RunStatus.FAILED:
         error = {"code": outcome.error_code, "message": outcome.error_message}

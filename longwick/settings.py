@@ -16,7 +16,7 @@ PREFIX = "LONGWICK_"
 FOREIGN_NAMES = {"RUN_ID", "THREAD_ID", "ATTEMPT", "MCP_TOKEN", "URL", "API_KEY"}
 
 
-class Settings(BaseModel, frozen=True, extra="forbid"):
+class Settings(BaseModel, frozen=True, extra="forbid", validate_default=True):
     """One field a variable: `database_url` is read from `LONGWICK_DATABASE_URL`. docs/settings.md explains each."""
 
     data_dir: Path = Path("longwick-data")
@@ -95,7 +95,10 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
             return cls.model_validate(values)
         except ValidationError as error:
             first = error.errors()[0]
-            name = PREFIX + str(first["loc"][0]).upper() if first["loc"] else "settings"
+            if not first["loc"]:
+                # It is about several, and its input is all of them: passwords, too.
+                raise BadSetting(first["msg"].removeprefix("Value error, ")) from error
+            name = PREFIX + str(first["loc"][0]).upper()
             raise BadSetting(f"{name}: {first['msg']} (got {str(first['input'])[:100]!r})") from error
 
     def child_environ(self) -> dict[str, str]:

@@ -18,6 +18,7 @@ from longwick.settings import environ_values
 from longwick.text import clean
 from longwick.transcript import Transcript
 from worker.agents import Adapter, End, Said, Turn, adapter_for
+from worker.ending import Ending
 from worker.keeper import Hold, Stop
 from worker.parts import Parts
 from worker.process import CliProcess, Overlong
@@ -27,8 +28,6 @@ from worker.workspace import Workspace, workspace
 log = logging.getLogger(__name__)
 
 TICK_SECONDS = 1.0
-PATIENCE_SECONDS = 5.0
-"""How long a CLI has for each way of being asked to stop."""
 LINGER_SECONDS = 30.0
 """How long a CLI that has given its result may take to exit."""
 ERROR_CHARACTERS = 2000
@@ -114,8 +113,8 @@ class Attempt:
             return history, session
 
         history, session = self.parts.database.write(prepare)
-        self.session_id = session and session.id
-        token = session and session.token
+        self.session_id = session.id if session else None
+        token = session.token if session else None
         return Turn(
             run.id,
             run.thread_id,
@@ -196,7 +195,8 @@ class Attempt:
     def _outcome_without_end(self, process: CliProcess) -> Outcome:
         if process.returncode == 0:
             return failure("no_result", "The agent ended without a result.")
-        how = f"signal {-process.returncode}" if (process.returncode or 0) < 0 else f"status {process.returncode}"
+        status = process.returncode or 0
+        how = f"signal {-status}" if status < 0 else f"status {status}"
         last_words = self._redacted(clean(process.stderr_tail)).strip()[-ERROR_CHARACTERS:]
         return failure("cli_exit", f"The agent ended with {how}." + (f" It said: {last_words}" if last_words else ""))
 
@@ -283,34 +283,3 @@ class Attempt:
 
     def _timeout(self) -> float:
         return self.run.timeout_seconds or self.parts.settings.run_timeout_seconds
-
-
-class Ending:
-    """Ends a CLI step by step: its own way of being interrupted, then SIGINT, then SIGKILL to the group."""
-
-    def __init__(self, process: CliProcess, adapter: Adapter) -> None:
-        self.outcome: Outcome | None = None
-        self._steps = [
-            lambda: process.write(adapter.interrupt()),
-            process.interrupt,
-            process.kill,
-        ]
-        self._next_at = 0.0
-
-    def begin(self, outcome: Outcome) -> None:
-        """End it, for a reason that becomes the run's outcome; the first reason stays."""
-        if self.outcome is None:
-            self.outcome = outcome
-            self._next_at = time.monotonic()
-
-    def step(self) -> None:
-        """Take the next step if it is due."""
-        if self.outcome is not None and self._steps and time.monotonic() >= self._next_at:
-            self._steps.pop(0)()
-            self._next_at = time.monotonic() + PATIENCE_SECONDS
-
-    def next_step_in(self, at_most: float) -> float:
-        """Seconds to wait for the next step."""
-        if self.outcome is None or not self._steps:
-            return at_most
-        return min(at_most, max(0.0, self._next_at - time.monotonic()))

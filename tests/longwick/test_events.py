@@ -20,7 +20,7 @@ def delta(text: str) -> Event:
 def test_the_running_attempt_appends_and_positions_are_dense(database: Database) -> None:
     run = running_run(database)
     for text in "abc":
-        database.write(lambda db, text=text: events.append(db, run.id, run.attempt, [delta(text), delta(text)]))
+        database.write(lambda db: events.append(db, run.id, run.attempt, [delta(text), delta(text)]))
     log = check_log(database, run)
     assert [event["data"]["text"] for event in log if event["type"] == "message.delta"] == list("aabbcc")
 
@@ -80,7 +80,7 @@ def test_appends_and_the_end_race_and_the_log_stays_whole(database: Database) ->
     def append_until_refused() -> None:
         try:
             for n in range(10_000):
-                database.write(lambda db, n=n: events.append(db, run.id, 1, [delta(str(n))]))
+                database.write(lambda db: events.append(db, run.id, 1, [delta(str(n))]))
         except Fenced:
             refused.set()
 
@@ -99,7 +99,7 @@ def test_appends_and_the_end_race_and_the_log_stays_whole(database: Database) ->
 def test_reading_starts_right_after_any_position(database: Database) -> None:
     run = running_run(database)
     for size in (1, 5, 2):
-        database.write(lambda db, size=size: events.append(db, run.id, 1, [delta("x")] * size))
+        database.write(lambda db: events.append(db, run.id, 1, [delta("x")] * size))
     whole = log_of(database, run)
     for after in range(len(whole) + 2):
         assert log_of(database, run, after) == whole[after:]

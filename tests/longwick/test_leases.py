@@ -3,7 +3,7 @@
 import pytest
 from scene import OWNER, check_log, fresh, log_of, queued_run, running_run, spawned_run, types_of
 
-from longwick import events, leases, runs, sessions, threads
+from longwick import cancellation, events, leases, runs, sessions, threads
 from longwick.database import Database
 from longwick.errors import Fenced
 from longwick.events import Event, EventType
@@ -138,7 +138,7 @@ def test_of_two_sweepers_one_recovers(database: Database) -> None:
 
 def test_a_lost_run_that_was_to_be_cancelled_is_cancelled(database: Database) -> None:
     run = spawned_run(database)
-    database.write(lambda db: runs.request_cancel(db, OWNER, run.id))
+    database.write(lambda db: cancellation.request(db, OWNER, run.id))
     recovered = leases.recover(database, held(database, run), "test")
     assert recovered is not None
     assert recovered.status is RunStatus.CANCELLED
@@ -146,7 +146,7 @@ def test_a_lost_run_that_was_to_be_cancelled_is_cancelled(database: Database) ->
 
 def test_a_lost_unspawned_run_that_was_to_be_cancelled_is_cancelled(database: Database) -> None:
     run = running_run(database)
-    database.write(lambda db: runs.request_cancel(db, OWNER, run.id))
+    database.write(lambda db: cancellation.request(db, OWNER, run.id))
     recovered = leases.recover(database, held(database, run), "test")
     assert recovered is not None
     assert recovered.status is RunStatus.CANCELLED
@@ -154,6 +154,6 @@ def test_a_lost_unspawned_run_that_was_to_be_cancelled_is_cancelled(database: Da
 
 def test_wishes_to_cancel_are_read_for_the_runs_asked_about(database: Database) -> None:
     wished, other = running_run(database), running_run(database)
-    database.write(lambda db: runs.request_cancel(db, OWNER, wished.id))
+    database.write(lambda db: cancellation.request(db, OWNER, wished.id))
     asked = [wished.id, other.id, queued_run(database).id]
     assert database.read(lambda db: leases.cancel_wishes(db, asked)) == {wished.id}

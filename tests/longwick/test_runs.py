@@ -3,12 +3,13 @@
 import pytest
 from scene import OWNER, check_log, fresh, log_of, new_thread, queued_run, running_run, spawned_run, types_of
 
-from longwick import leases, runs, sessions, threads
+from longwick import cancellation, leases, runs, sessions, threads
+from longwick.cancellation import CancelAsked
 from longwick.database import Database
 from longwick.errors import Conflict, Fenced, NotFound
 from longwick.events import Event, EventType
 from longwick.models import Run, RunStatus
-from longwick.runs import CancelAsked, Outcome
+from longwick.runs import Outcome
 
 
 def settle(database: Database, run: Run, outcome: Outcome, attempt: int = 1) -> Run | None:
@@ -98,11 +99,11 @@ def test_a_stale_attempt_ends_nothing(database: Database) -> None:
 
 def test_a_queued_run_is_cancelled_at_once(database: Database) -> None:
     run = queued_run(database)
-    cancelled = database.write(lambda db: runs.request_cancel(db, OWNER, run.id))
+    cancelled = database.write(lambda db: cancellation.request(db, OWNER, run.id))
     assert cancelled.status is RunStatus.CANCELLED
     assert types_of(database, run) == ["run.queued", "run.cancelled"]
     assert claim(database, run) is None
-    again = database.write(lambda db: runs.request_cancel(db, OWNER, run.id))
+    again = database.write(lambda db: cancellation.request(db, OWNER, run.id))
     assert again.status is RunStatus.CANCELLED
     check_log(database, run)
 
@@ -112,18 +113,18 @@ def test_a_wish_to_cancel_a_running_run_is_noted_closes_its_session_and_is_annou
     opened = database.write(lambda db: sessions.open_session(db, run, 60))
     told: list[object] = []
     database.after_commit = told.extend
-    wished = database.write(lambda db: runs.request_cancel(db, OWNER, run.id))
+    wished = database.write(lambda db: cancellation.request(db, OWNER, run.id))
     assert wished.status is RunStatus.RUNNING
     assert wished.cancel_requested_at is not None
     assert told == [CancelAsked(run.id)]
     assert database.read(lambda db: sessions.authenticate(db, opened.token)) is None
-    again = database.write(lambda db: runs.request_cancel(db, OWNER, run.id))
+    again = database.write(lambda db: cancellation.request(db, OWNER, run.id))
     assert again.cancel_requested_at == wished.cancel_requested_at
 
 
 def test_a_success_after_the_wish_to_cancel_is_cancelled(database: Database) -> None:
     run = running_run(database)
-    database.write(lambda db: runs.request_cancel(db, OWNER, run.id))
+    database.write(lambda db: cancellation.request(db, OWNER, run.id))
     settled = settle(database, run, Outcome(RunStatus.SUCCEEDED, "too late"))
     assert settled is not None
     assert (settled.status, settled.output_text) == (RunStatus.CANCELLED, "too late")
@@ -134,7 +135,7 @@ def test_a_success_that_was_first_is_kept_and_cancel_says_so(database: Database)
     run = running_run(database)
     settle(database, run, Outcome(RunStatus.SUCCEEDED, "done"))
     with pytest.raises(Conflict) as refused:
-        database.write(lambda db: runs.request_cancel(db, OWNER, run.id))
+        database.write(lambda db: cancellation.request(db, OWNER, run.id))
     assert refused.value.code == "already_terminal"
 
 
@@ -168,7 +169,7 @@ def test_a_run_may_be_parked_and_resumed(database: Database) -> None:
     assert parked is not None
     follower = queued_run(database, database.read(lambda db: threads.get(db, OWNER, run.thread_id)))
     assert claim(database, follower) is None
-    cancelled = database.write(lambda db: runs.request_cancel(db, OWNER, run.id))
+    cancelled = database.write(lambda db: cancellation.request(db, OWNER, run.id))
     assert cancelled.status is RunStatus.CANCELLED
     assert claim(database, follower) is not None
     check_log(database, run)
@@ -177,9 +178,9 @@ def test_a_run_may_be_parked_and_resumed(database: Database) -> None:
 def test_another_owners_run_looks_like_none(database: Database) -> None:
     thread = new_thread(database, "somebody else")
     run = queued_run(database, thread)
-    for look in (runs.get, runs.request_cancel):
+    for look in (runs.get, cancellation.request):
         with pytest.raises(NotFound) as missing:
-            database.write(lambda db, look=look: look(db, OWNER, run.id))
+            database.write(lambda db: look(db, OWNER, run.id))
         assert missing.value.detail == f"no run {run.id}"
     assert database.read(lambda db: runs.list_runs(db, OWNER)).data == []
 

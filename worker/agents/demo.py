@@ -89,24 +89,24 @@ def answer(turn: "Turn", request: Request) -> None:
     plan = understand(request)
     url, token = os.environ.get("LONGWICK_MCP_URL"), os.environ.get("LONGWICK_MCP_TOKEN")
     turn.think(thoughts(plan, request))
-    turn.say("I am Longwick's **demo agent**: my talents are canned, and there is no model behind me.\n\n")
+    turn.say("I am Longwick's **demo agent**: my talents are canned, and there is no model behind me.")
     if request.earlier_requests:
         last = _short(request.earlier_requests[-1])
-        turn.say(f"Earlier messages in this thread: {request.earlier_messages}. You last asked: “{last}”.\n\n")
+        turn.say(f"Earlier messages in this thread: {request.earlier_messages}. You last asked: “{last}”.")
     if plan.talent:
         content = plan.talent.make(plan.topic)
         if url and token:
             reply = turn.save(url, token, plan.file_name, content, plan.talent.media_type)
             # The words behind the marker ARTIFACT_CREATED:{json}| are for people.
-            turn.say(f"It was **not** saved: {reply.text}\n\n" if reply.failed else f"{reply.text.rpartition('|')[2]} ")
+            turn.say(f"It was **not** saved: {reply.text}" if reply.failed else reply.text.rpartition("|")[2])
         else:
-            turn.say("This run has no session with the MCP server, so nothing was saved. ")
+            turn.say("This run has no session with the MCP server, so nothing was saved.")
         shown = "\n".join(content.splitlines())
-        turn.say(f"Here is **{plan.file_name}**:\n\n```{plan.talent.ending}\n{shown}\n```\n\n")
+        turn.say(f"Here is **{plan.file_name}**:\n\n```{plan.talent.ending}\n{shown}\n```")
     elif not RECALL.search(request.text):
-        turn.say(f"You wrote: “{_short(request.text)}”. I have no thoughts on that, but I make small files. {MENU}\n\n")
+        turn.say(f"You wrote: “{_short(request.text)}”. I have no thoughts on that, but I make small files. {MENU}")
     elif not request.earlier_requests:
-        turn.say("You have asked me nothing before: this thread begins here.\n\n")
+        turn.say("You have asked me nothing before: this thread begins here.")
     if plan.seconds:
         _count(turn, plan.seconds)
     turn.say("That is all I can do.")
@@ -149,7 +149,7 @@ class Turn:
 
     def __init__(self, inbox: Inbox) -> None:
         self.inbox = inbox
-        self.said: list[str] = []
+        self.blocks: list[str] = [""]
         self.added: list[str] = []
         self.words_read = 0
 
@@ -178,13 +178,13 @@ class Turn:
             self.send("thinking", text=piece)
             self._wait(monotonic() + PIECE_SECONDS)
 
-    def say(self, text: str, seconds: float | None = None) -> None:
-        """Stream a part of the answer, evenly over `seconds` where they are given."""
-        pieces = PIECE.findall(text)
+    def say(self, text: str, *, glue: str = "\n\n", seconds: float | None = None) -> None:
+        """Stream a part of the answer, by default a paragraph, evenly over `seconds` where they are given."""
+        pieces = PIECE.findall(glue + text if self.blocks[-1] else text)
         pause = PIECE_SECONDS if seconds is None else seconds / len(pieces)
         start = monotonic()
         for number, piece in enumerate(pieces, 1):
-            self.said.append(piece)
+            self.blocks[-1] += piece
             self.send("text", text=piece)
             self._wait(start + number * pause)
 
@@ -192,6 +192,7 @@ class Turn:
         """Call save_artifact on the MCP server; a failure is a reply too."""
         call_id = f"toolu_{os.urandom(12).hex()}"
         arguments = {"name": name, "content": content, "media_type": media_type}
+        self.blocks.append("")
         self.send("tool_use", id=call_id, name="mcp__longwick__save_artifact", input=arguments)
         reply = Reply("stopped before the MCP server answered", failed=True)
         # In a thread of its own, so that a cancel is heard while the server is silent.
@@ -207,11 +208,11 @@ class Turn:
     def mention_added(self) -> None:
         """Say what the user added while the answer was on its way."""
         while self.added:
-            self.say(f"\n\n> Meanwhile you added: “{_short(self.added.pop(0))}”. I heard it.\n\n")
+            self.say(f"> Meanwhile you added: “{_short(self.added.pop(0))}”. I heard it.")
 
     def finish(self) -> None:
         """End the turn with all that was said."""
-        text = "".join(self.said)
+        text = "\n\n".join(filter(None, self.blocks))
         # Words: without a model there are no tokens to count.
         self.send("usage", input_tokens=self.words_read, output_tokens=len(text.split()), cost_usd=0)
         self.send("result", text=text)
@@ -315,10 +316,10 @@ def _clean(words: str) -> str:
 def _count(turn: Turn, seconds: float) -> None:
     """Fill the time with a line a second, so that the answer never stands still."""
     lines = max(1, round(seconds))
-    turn.say("You want me slow, so I count:\n\n")
+    turn.say("You want me slow, so I count:")
     for line in range(1, lines + 1):
-        end = "\n\n" if line == lines else "\n"
-        turn.say(f"- second {line * seconds / lines:g} of {seconds:g}{end}", seconds / lines)
+        said = f"- second {line * seconds / lines:g} of {seconds:g}"
+        turn.say(said, glue="\n\n" if line == 1 else "\n", seconds=seconds / lines)
         turn.mention_added()
 
 

@@ -1,0 +1,62 @@
+# All that a checkout needs. `make` lists it; Python 3.11 or newer, git and make are enough to start.
+PYTHON ?= python3
+JOBS ?= 2
+ARGS ?=
+PIP := .venv/bin/python -m pip install --quiet --disable-pip-version-check
+COMPILE := pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header $(ARGS) pyproject.toml
+export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
+
+.PHONY: help setup setup-dev run check browser test bench lock clean
+help: ## list these commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Longwick needs Python 3.11 or newer, but" \
+	  "$(PYTHON) is $$($(PYTHON) --version 2>&1): make $(MAKECMDGOALS) PYTHON=/path/to/a/newer/python3" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' || { echo "$(PYTHON) cannot make a virtual environment;" \
+	  "on Debian or Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	$(PYTHON) -m venv --clear .venv
+
+.venv/setup: requirements.lock pyproject.toml | .venv/bin/python
+	$(PIP) --require-hashes --requirement requirements.lock
+	$(PIP) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.venv/setup-dev: requirements-dev.lock .venv/setup
+	$(PIP) --require-hashes --requirement requirements-dev.lock
+	@touch $@
+
+setup: .venv/setup ## install what `make run` needs, into .venv
+
+setup-dev: .venv/setup-dev ## install what `make check test bench` need, too
+
+run: setup ## start Longwick on this machine (ARGS="--port 9000" goes to `longwick up`)
+	@.venv/bin/longwick up $(ARGS)
+
+check: setup-dev ## lint, format, types, and who may import whom
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/mypy
+	.venv/bin/pyright
+	.venv/bin/lint-imports
+
+browser: ## find or install the Chromium of the page tests
+	@for name in chromium chromium-browser google-chrome; do command -v $$name >/dev/null && exit 0; done; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then export DEBIAN_FRONTEND=noninteractive; \
+	  apt-get update -q && apt-get install -q --yes --no-install-recommends chromium fonts-dejavu-core; \
+	else false; fi || echo "The page tests need Chromium. Debian: sudo apt-get install chromium fonts-dejavu-core" >&2
+
+test: setup-dev browser check ## all checks, then all tests (ARGS="-k stream" goes to pytest)
+	.venv/bin/pytest -n $(JOBS) --dist worksteal $(ARGS)
+
+bench: setup-dev ## measure (ARGS goes to the benchmarks)
+	.venv/bin/python -m benchmarks $(ARGS)
+
+lock: ## resolve the dependencies anew (ARGS="--upgrade" for the newest)
+	uv=$$(mktemp -d) && trap 'rm -rf "$$uv"' EXIT && $(PYTHON) -m venv "$$uv" && "$$uv/bin/pip" install --quiet uv && \
+	"$$uv/bin/uv" $(COMPILE) --group build --output-file requirements.lock && \
+	"$$uv/bin/uv" $(COMPILE) --group dev --constraints requirements.lock --output-file requirements-dev.lock
+
+clean: ## remove .venv and all that can be made again; your data stays
+	rm -rf .venv .*_cache .hypothesis dist build
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

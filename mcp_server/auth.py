@@ -1,0 +1,67 @@
+"""Who calls: the bearer token of a request, looked up once as the session that it was given to.
+
+Not the OAuth of the `mcp` package. Our tokens are issued by our own record, for this server alone, so there is no
+audience to check and no authorization server that a CLI should be sent to; and a record that does not answer has to
+say 503, which the package's middleware cannot.
+"""
+
+from contextvars import ContextVar
+
+from anyio import to_thread
+from starlette.datastructures import Headers
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from longwick import logs, sessions
+from longwick.database import Database
+from longwick.errors import Unavailable
+from longwick.models import AgentSession
+
+_current: ContextVar[AgentSession] = ContextVar("longwick_agent_session")
+
+
+def current_session() -> AgentSession:
+    """The session that the request at hand came with; also in the thread of a tool."""
+    return _current.get()
+
+
+class RequireSession:
+    """Lets a request through that bears the token of a live session.
+
+    Any other is answered 401, whatever is wrong with its token, and 503 while the record cannot say.
+    """
+
+    def __init__(self, app: ASGIApp, database: Database) -> None:
+        self._app = app
+        self._database = database
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        token = _bearer_token(Headers(scope=scope))
+        try:
+            session = await to_thread.run_sync(self._authenticate, token)
+        except Unavailable as error:
+            await _refusal(503, error.code, error.detail, {"Retry-After": "1"})(scope, receive, send)
+            return
+        if session is None:
+            words = "the bearer token of a live session is required; a session ends with the attempt of its run"
+            challenge = {"WWW-Authenticate": f'Bearer error="invalid_token", error_description="{words}"'}
+            await _refusal(401, "invalid_token", words, challenge)(scope, receive, send)
+            return
+        reset = _current.set(session)
+        try:
+            with logs.bound(run_id=session.run_id, attempt=session.attempt):
+                await self._app(scope, receive, send)
+        finally:
+            _current.reset(reset)
+
+    def _authenticate(self, token: str) -> AgentSession | None:
+        return self._database.read(lambda db: sessions.authenticate(db, token)) if token else None
+
+
+def _bearer_token(headers: Headers) -> str:
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""
+
+
+def _refusal(status: int, code: str, words: str, headers: dict[str, str]) -> Response:
+    return JSONResponse({"error": code, "error_description": words}, status, headers)

@@ -1,0 +1,92 @@
+"""`longwick-web`, and `python -m web`."""
+
+import argparse
+import contextlib
+import logging
+import socket
+from types import FrameType
+
+import uvicorn
+from fastapi import FastAPI
+
+from longwick import logs
+from longwick.errors import BadSetting
+from longwick.settings import Settings
+from web.app import create_app
+from web.guard import is_loopback
+
+log = logging.getLogger(__name__)
+
+STOP_SECONDS = 5
+
+
+class Server(uvicorn.Server):
+    """Uvicorn, which ends the open streams before it waits for them to end."""
+
+    def __init__(self, app: FastAPI) -> None:
+        self._app = app
+        super().__init__(
+            uvicorn.Config(
+                app,
+                loop="uvloop",
+                http="httptools",
+                ws="none",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                # Loopback needs no proxy; what a request says of one is not believed.
+                proxy_headers=False,
+                timeout_graceful_shutdown=STOP_SECONDS,
+            )
+        )
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._app.state.hub.close_soon()
+        super().handle_exit(sig, frame)
+
+
+def main() -> None:
+    """Serve with the settings of the environment, until told to stop."""
+    parser = argparse.ArgumentParser(prog="longwick-web", description="Accepts requests and streams events.")
+    parser.add_argument("--host", help="address to listen on (default: LONGWICK_HOST)")
+    parser.add_argument("--port", type=int, help="port to listen on, 0 for any (default: LONGWICK_PORT)")
+    parser.add_argument("--fd", type=int, help=argparse.SUPPRESS)  # a socket that listens already
+    given = parser.parse_args()
+    try:
+        settings = Settings.from_environ(host=given.host, port=given.port)
+        logs.configure(settings, "web")
+        app = create_app(settings)
+        listening = _listen(settings) if given.fd is None else _inherit(given.fd)
+    except (BadSetting, ValueError) as error:
+        parser.exit(2, f"longwick: {error}\n")
+    host, port = listening.getsockname()[:2]
+    log.info("listening on http://%s:%d", f"[{host}]" if ":" in host else host, port)
+    with contextlib.suppress(KeyboardInterrupt):  # which uvicorn raises again once it has shut down
+        Server(app).run(sockets=[listening])
+
+
+def _listen(settings: Settings) -> socket.socket:
+    host, port = settings.host, settings.port
+    if not is_loopback(host):
+        raise BadSetting(
+            f"LONGWICK_HOST: {host} can be reached from other machines, and there are no keys yet that would keep "
+            "strangers from starting agents; use 127.0.0.1"
+        )
+    try:
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        raise BadSetting(f"LONGWICK_PORT: cannot listen on {host}:{port}: {error.strerror}") from error
+
+
+def _inherit(descriptor: int) -> socket.socket:
+    try:
+        inherited = socket.socket(fileno=descriptor)
+    except OSError as error:
+        raise BadSetting(f"--fd: {descriptor} is no socket: {error.strerror}") from error
+    if not is_loopback(inherited.getsockname()[0]):
+        raise BadSetting(f"--fd: the socket listens on {inherited.getsockname()[0]}, which is not loopback")
+    return inherited
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+"""The agents that a run can be for: those of this process's settings, as far as some living worker can run them."""
+
+from collections.abc import Mapping, Sequence
+
+from longwick import agents
+from longwick.agents import Profile
+from longwick.errors import Invalid
+from longwick.models import Worker
+from longwick.settings import Settings
+from web.lookout import Lookout
+
+
+class Agents:
+    """The known agents, and who can run them now.
+
+    Raises:
+        BadSetting: the agents file or the default agent cannot be used.
+    """
+
+    def __init__(self, settings: Settings, lookout: Lookout) -> None:
+        self.profiles: Mapping[str, Profile] = agents.load(settings)
+        self._default = agents.default_agent(settings)
+        self._lookout = lookout
+
+    def check(self, agent: str) -> None:
+        """Raise Invalid (`unknown_agent`) for a name that is no agent's."""
+        if agent not in self.profiles:
+            known = ", ".join(self.profiles)
+            raise Invalid(f"agent: there is no agent {agent!r}, only {known}", code="unknown_agent", param="agent")
+
+    def choose(self, wanted: str | None, of_thread: str | None) -> str:
+        """The agent of a new run: the one that it names, else its thread's, else the default one.
+
+        Raises:
+            Invalid: there is no such agent (`unknown_agent`), or nobody can run it now (`agent_unavailable`).
+        """
+        agent = wanted or of_thread or self._default
+        self.check(agent)
+        reason = self.unavailable()[agent]
+        if reason is not None:
+            raise Invalid(f"agent: {agent!r} cannot run now: {reason}", code="agent_unavailable", param="agent")
+        return agent
+
+    def unavailable(self) -> dict[str, str | None]:
+        """Agent id -> why no living worker can run it, in words; None where one can.
+
+        With no worker to ask, it is this host that is looked at.
+        """
+        workers = self._lookout.look()
+        return {agent: _reason(agent, profile, workers) for agent, profile in self.profiles.items()}
+
+
+def _reason(agent: str, profile: Profile, workers: Sequence[Worker]) -> str | None:
+    if not workers:
+        return profile.unavailable()
+    unknown = {"unavailable": "the workers do not know this agent"}
+    reasons: list[str | None] = [worker.agents.get(agent, unknown)["unavailable"] for worker in workers]
+    return None if None in reasons else reasons[0]

@@ -1,0 +1,99 @@
+"""The web application, put together in one place."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from typing import Any
+
+from fastapi import APIRouter, FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from longwick import __version__
+from longwick.broadcast import Publisher
+from longwick.cancellation import CancelAsked
+from longwick.database import Database
+from longwick.errors import LongwickError
+from longwick.queue import Dispatcher
+from longwick.settings import Settings
+from longwick.storage import FolderStorage
+from web.agents import Agents
+from web.checks import Check, Checks, mcp_answers, redis_answers
+from web.guard import Guard
+from web.hub import Hub
+from web.lookout import Lookout
+from web.openapi import described, operation_id
+from web.page import Page
+from web.problems import problem
+from web.routes import agents, artifacts, events, health, runs, threads
+
+# Routes run on up to 40 threads (anyio's default), each with a connection at most; the pool holds twice this size.
+POOL_SIZE = 24
+MCP_SECONDS = 1.0
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The application; its parts start and stop with it, so it can be run once.
+
+    Raises:
+        BadSetting: a setting cannot be used.
+    """
+    publisher = Publisher(settings.redis)
+
+    def tell(announced: list[Any]) -> None:
+        publisher.publish(announced)
+        for asked in announced:
+            if isinstance(asked, CancelAsked):
+                publisher.ask_to_cancel(asked.run_id)
+
+    database = Database(settings.database, pool_size=POOL_SIZE, after_commit=tell)
+    dispatcher = Dispatcher(database, settings.redis)
+    lookout = Lookout(database, settings.lease_seconds)
+    hub = Hub(settings.redis, database)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            stack.callback(database.dispose)
+            stack.enter_context(publisher)
+            stack.enter_context(dispatcher)
+            stack.enter_context(lookout)
+            await stack.enter_async_context(hub)
+            # What was accepted before a crash may not have been hinted at.
+            dispatcher.wake()
+            yield
+
+    app = FastAPI(
+        title="Longwick",
+        version=__version__,
+        lifespan=lifespan,
+        openapi_url="/api/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        generate_unique_id_function=operation_id,
+    )
+    app.state.database = database
+    app.state.storage = FolderStorage(settings.data_dir / "blobs")
+    app.state.dispatcher = dispatcher
+    app.state.hub = hub
+    app.state.agents = Agents(settings, lookout)
+    app.state.checks = Checks(
+        record=Check(lookout.look),
+        redis=Check(partial(redis_answers, settings.redis)),
+        mcp=Check(partial(mcp_answers, settings.mcp_url, MCP_SECONDS)),
+    )
+
+    app.add_middleware(Guard, host=settings.host, body_bytes=settings.body_bytes)
+    for kind in (LongwickError, RequestValidationError, HTTPException):
+        app.add_exception_handler(kind, problem)
+
+    api = APIRouter(prefix="/api/v1")
+    for routes in (agents, threads, runs, events, artifacts):
+        api.include_router(routes.router)
+    app.include_router(api)
+    app.include_router(health.router)
+    # Last, and not mounted: a mount would also take what a route refuses only for its method.
+    app.router.default = Page()
+    app.openapi = partial(described, app)  # type: ignore[method-assign] # FastAPI's own way to extend it
+    return app

@@ -1,0 +1,85 @@
+"""What a caller sends: the bodies of requests. (What a caller gets is in web/schemas.py.)"""
+
+import json
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from longwick.models import RunKind
+from longwick.text import clean_json
+
+DEEPEST = 32
+METADATA_BYTES = 16 * 1024
+LONGEST_TIMEOUT_SECONDS = 7 * 24 * 3600
+
+
+class Body(BaseModel):
+    """What a caller sends: no field but these, no value of another type, text that the record can hold."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _clean(cls, sent: Any) -> Any:
+        if not _within(sent, DEEPEST):
+            raise PydanticCustomError("too_deep", "nested more than {most} deep", {"most": DEEPEST})
+        return clean_json(sent)
+
+
+def _within(value: object, most: int) -> bool:
+    """Whether a JSON value is nested no deeper than `most`; it may be far deeper than Python can recurse."""
+    level = [value]
+    for _ in range(most):
+        level = [
+            item
+            for container in level
+            if isinstance(container, dict | list)
+            for item in (container.values() if isinstance(container, dict) else container)
+        ]
+        if not level:
+            return True
+    return False
+
+
+def _small(metadata: dict[str, Any]) -> dict[str, Any]:
+    try:
+        size = len(json.dumps(metadata, allow_nan=False, ensure_ascii=False).encode())
+    except ValueError as error:
+        # Python's parser takes NaN and the infinities.
+        raise PydanticCustomError("not_json", "a number in it is none that JSON has") from error
+    if size > METADATA_BYTES:
+        raise PydanticCustomError("too_large", "over the limit of {most} bytes", {"most": METADATA_BYTES})
+    return metadata
+
+
+AgentName = Annotated[str, Field(min_length=1, max_length=200, examples=["demo"])]
+Metadata = Annotated[dict[str, Any], AfterValidator(_small)]
+Seconds = Annotated[float, Field(gt=0, le=LONGEST_TIMEOUT_SECONDS, allow_inf_nan=False)]
+
+
+class NewThread(Body):
+    """A thread to be made."""
+
+    title: str = Field(default="", max_length=200)
+    """Without one, the thread is named after its first message."""
+    agent: AgentName | None = None
+    """The agent of its runs that name none."""
+    metadata: Metadata = Field(default_factory=dict)
+
+
+class NewRun(Body):
+    """A run to be accepted."""
+
+    input: str = Field(min_length=1, max_length=1_000_000, examples=["hello"])
+    agent: AgentName | None = None
+    """Without one, the thread's agent, or else the default one."""
+    # An adapter may hand it to its CLI: never as what could be taken for a flag.
+    model: str | None = Field(None, max_length=200, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@+\[\]~-]*$")
+    kind: RunKind = Field(RunKind.CHAT, strict=False)
+    artifact_generation: bool = True
+    """False: the agent gets no way to save files."""
+    timeout_seconds: Seconds | None = None
+    idle_timeout_seconds: Seconds | None = None
+    """The longest silence of the agent."""
+    metadata: Metadata = Field(default_factory=dict)

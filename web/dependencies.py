@@ -1,0 +1,128 @@
+"""What a route may ask for: the parts of the process, the caller, and the parameters that many routes share."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Path, Query, Request
+from pydantic import AfterValidator, BeforeValidator, Field
+
+from longwick.database import Database
+from longwick.errors import BadCursor, Invalid, LongwickError, NotFound
+from longwick.ids import ALPHABET
+from longwick.queue import Dispatcher
+from longwick.storage import Storage
+from web.agents import Agents
+from web.checks import Checks
+from web.hub import Hub
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks; the records that they see are their own."""
+
+    owner: str
+
+
+# All of these are async, or each would cost a trip to a thread.
+async def _caller() -> Caller:
+    return Caller("local")
+
+
+async def _agents(request: Request) -> Agents:
+    agents: Agents = request.app.state.agents
+    return agents
+
+
+async def _database(request: Request) -> Database:
+    database: Database = request.app.state.database
+    return database
+
+
+async def _storage(request: Request) -> Storage:
+    storage: Storage = request.app.state.storage
+    return storage
+
+
+async def _dispatcher(request: Request) -> Dispatcher:
+    dispatcher: Dispatcher = request.app.state.dispatcher
+    return dispatcher
+
+
+async def _checks(request: Request) -> Checks:
+    checks: Checks = request.app.state.checks
+    return checks
+
+
+async def _hub(request: Request) -> Hub:
+    hub: Hub = request.app.state.hub
+    return hub
+
+
+TheCaller = Annotated[Caller, Depends(_caller)]
+TheAgents = Annotated[Agents, Depends(_agents)]
+TheRecord = Annotated[Database, Depends(_database)]
+TheStorage = Annotated[Storage, Depends(_storage)]
+TheDispatcher = Annotated[Dispatcher, Depends(_dispatcher)]
+TheChecks = Annotated[Checks, Depends(_checks)]
+TheHub = Annotated[Hub, Depends(_hub)]
+
+
+def _shaped(prefix: str, otherwise: Callable[[str], LongwickError]) -> AfterValidator:
+    """Lets ids of the form that longwick/ids.py makes pass; whatever else never reaches the record."""
+    form = re.compile(f"{prefix}_[{ALPHABET}]{{26}}")
+
+    def check(given: str) -> str:
+        if not form.fullmatch(given):
+            # Not a ValueError, which pydantic would collect: this goes straight to the caller.
+            raise otherwise(given)
+        return given
+
+    return AfterValidator(check)
+
+
+def _example(prefix: str) -> list[str]:
+    return [f"{prefix}_01kmw3zrd2v8q4j6t1x5y7b9ac"]
+
+
+ThreadId = Annotated[str, Path(examples=_example("thr")), _shaped("thr", lambda given: NotFound(f"no thread {given}"))]
+RunId = Annotated[str, Path(examples=_example("run")), _shaped("run", lambda given: NotFound(f"no run {given}"))]
+ArtifactId = Annotated[
+    str, Path(examples=_example("art")), _shaped("art", lambda given: NotFound(f"no artifact {given}"))
+]
+OfThread = Annotated[
+    str,
+    Query(description="Only of this thread", examples=_example("thr")),
+    _shaped("thr", lambda given: Invalid("thread_id: not the id of a thread", param="thread_id")),
+]
+
+
+def bad_cursor(given: str, wanted: str) -> BadCursor:
+    """The refusal of a cursor."""
+    return BadCursor(f"after: {given!r} is not {wanted}", param="after")
+
+
+def _after(prefix: str, what: str) -> AfterValidator:
+    return _shaped(prefix, lambda given: bad_cursor(given, f"the id of {what}"))
+
+
+_CURSOR = Query(description="The `last_id` of the page before")
+AfterThread = Annotated[str, _CURSOR, _after("thr", "a thread")]
+AfterMessage = Annotated[str, _CURSOR, _after("msg", "a message")]
+AfterRun = Annotated[str, _CURSOR, _after("run", "a run")]
+AfterArtifact = Annotated[str, _CURSOR, _after("art", "an artifact")]
+Limit = Annotated[int, Query(ge=1, le=1000, description="The most that a page may hold")]
+
+
+def _whole_number(otherwise: Callable[[str], LongwickError]) -> BeforeValidator:
+    def check(given: object) -> int:
+        if not re.fullmatch("[0-9]{1,100}", str(given)):
+            raise otherwise(str(given))
+        return int(str(given))
+
+    return BeforeValidator(check)
+
+
+Position = Annotated[int, _whole_number(lambda given: bad_cursor(given, "a whole number from 0 up")), Field(ge=0)]
+Seq = Annotated[int, Path(), _whole_number(lambda given: NotFound(f"no event {given}")), Field(ge=0)]

@@ -1,0 +1,111 @@
+"""The door of the tier: whom a request says it is for and from, how much it carries, and by which id it is known."""
+
+import ipaddress
+import re
+
+from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from longwick.ids import new_id
+from longwick.logs import bound
+from web.problems import problem
+
+SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
+# What every answer says unless its route says otherwise: nothing of ours belongs into another site's page.
+ALWAYS = {
+    "cache-control": "no-store",
+    "cross-origin-resource-policy": "same-origin",
+    "referrer-policy": "no-referrer",
+    "x-content-type-options": "nosniff",
+}
+_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address can only mean this very machine."""
+    try:
+        return host.lower() == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+class Guard:
+    """Middleware that answers whatever must not reach a route, and every error that no route foresaw."""
+
+    def __init__(self, app: ASGIApp, *, host: str, body_bytes: int) -> None:
+        self._app = app
+        self._host = host.lower()
+        self._body_bytes = body_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        # Never one from outside: it is what our log is searched by.
+        request_id = new_id("req")
+        scope.setdefault("state", {})["request_id"] = request_id
+        request = Request(scope)
+        started = False
+
+        async def answer(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                headers = MutableHeaders(scope=message)
+                for name, value in ALWAYS.items():
+                    headers.setdefault(name, value)
+                # Twice, for clients of the OpenAI and of the Anthropic kind.
+                headers["x-request-id"] = headers["request-id"] = request_id
+            await send(message)
+
+        with bound(request_id=request_id):
+            try:
+                self._check(request)
+                await self._app(scope, self._limited(receive), answer)
+            except Exception as error:  # the outermost one of a request
+                if started:
+                    raise
+                response = await problem(request, error)
+                await response(scope, receive, answer)
+
+    def _check(self, request: Request) -> None:
+        """Raise what the head of a request alone is refused for."""
+        hosts = request.headers.getlist("host")
+        if len(hosts) != 1 or not self._is_ours(hosts[0]):
+            # A page whose name was made to point here (DNS rebinding) says its own name.
+            raise HTTPException(421, "this server does not answer to that Host")
+        origin = request.headers.get("origin")
+        if origin is not None and origin.lower() not in (f"http://{hosts[0]}".lower(), f"https://{hosts[0]}".lower()):
+            raise HTTPException(403, "a page of another origin may not use this server")
+        site = request.headers.get("sec-fetch-site", "none")
+        if request.method not in SAFE_METHODS and site not in ("same-origin", "none"):
+            raise HTTPException(403, "a page of another site may not change anything here")
+        length = request.headers.get("content-length", "0")
+        if not length.isdecimal() or len(length) > 18 or int(length) > self._body_bytes:
+            raise self._too_large()
+
+    def _is_ours(self, host: str) -> bool:
+        named = _HOST.fullmatch(host)
+        if named is None:
+            return False
+        name = named[1].strip("[]").lower()
+        return name == self._host or is_loopback(name)
+
+    def _limited(self, receive: Receive) -> Receive:
+        """`receive` for a body whose length was not declared, which is counted as it comes."""
+        size = 0
+
+        async def receive_some() -> Message:
+            nonlocal size
+            message = await receive()
+            size += len(message.get("body", b""))
+            if size > self._body_bytes:
+                raise self._too_large()
+            return message
+
+        return receive_some
+
+    def _too_large(self) -> HTTPException:
+        return HTTPException(413, f"the body is over the limit of {self._body_bytes} bytes")

@@ -1,0 +1,56 @@
+"""Files that agents saved: what is known of them, and their bytes."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
+
+from longwick import artifacts
+from web.content import content
+from web.dependencies import ArtifactId, TheCaller, TheRecord, TheStorage
+from web.openapi import Responses, responses
+from web.schemas import Artifact
+
+router = APIRouter(prefix="/artifacts", tags=["artifacts"])
+
+_BYTES = {"*/*": {"schema": {"type": "string", "format": "binary"}}}
+_CONTENT: Responses = {
+    200: {
+        "description": "The bytes. A browser shows a few safe types and saves all others.",
+        "content": _BYTES,
+        "headers": {
+            "ETag": {"schema": {"type": "string"}, "description": "The SHA-256 of the bytes, in quotes"},
+            "Content-Disposition": {"schema": {"type": "string"}},
+        },
+    },
+    206: {"description": "The Range that was asked for", "content": _BYTES},
+    304: {"description": "The bytes are those of If-None-Match"},
+}
+
+
+@router.get("/{artifact_id}", responses=responses(404, 503))
+def get_artifact(artifact_id: ArtifactId, caller: TheCaller, record: TheRecord) -> Artifact:
+    """What is known of a file."""
+    return Artifact.model_validate(record.read(lambda db: artifacts.get(db, caller.owner, artifact_id)))
+
+
+@router.head("/{artifact_id}/content", include_in_schema=False)
+@router.get("/{artifact_id}/content", response_class=Response, responses=_CONTENT | responses(404, 416, 422, 503))
+def get_content(
+    request: Request,
+    artifact_id: ArtifactId,
+    caller: TheCaller,
+    record: TheRecord,
+    storage: TheStorage,
+    download: Annotated[bool, Query(description="Have a browser save it, whatever it is")] = False,
+) -> Response:
+    """The bytes of a file."""
+    artifact = record.read(lambda db: artifacts.get(db, caller.owner, artifact_id))
+    return content(
+        request,
+        storage,
+        sha256=artifact.sha256,
+        size=artifact.size,
+        media_type=artifact.media_type,
+        name=artifact.name,
+        download=download,
+    )

@@ -1,0 +1,117 @@
+"""Threads, and what is in them."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Body, Response
+
+from longwick import artifacts, threads
+from longwick.database import Db
+from longwick.errors import NotFound
+from web.bodies import NewRun, NewThread
+from web.dependencies import (
+    AfterArtifact,
+    AfterMessage,
+    AfterThread,
+    Limit,
+    TheAgents,
+    TheCaller,
+    TheDispatcher,
+    TheRecord,
+    ThreadId,
+    bad_cursor,
+)
+from web.openapi import made, responses
+from web.routes.runs import accept
+from web.schemas import Artifact, ArtifactList, Message, MessageList, Run, Thread, ThreadList
+
+router = APIRouter(prefix="/threads", tags=["threads"])
+
+
+@router.post("", status_code=201, responses=made(201) | responses(400, 413, 415, 422, 503))
+def create_thread(
+    asked: Annotated[NewThread, Body(default_factory=NewThread)],
+    caller: TheCaller,
+    record: TheRecord,
+    agents: TheAgents,
+    response: Response,
+) -> Thread:
+    """Make an empty thread. (A run that is posted to `/runs` makes its own.)"""
+    if asked.agent is not None:
+        agents.check(asked.agent)
+    thread = record.write(
+        lambda db: threads.create(db, caller.owner, title=asked.title, agent=asked.agent, extra=asked.metadata)
+    )
+    response.headers["location"] = f"/api/v1/threads/{thread.id}"
+    return Thread.of(thread, None)
+
+
+@router.get("", responses=responses(400, 422, 503))
+def list_threads(
+    caller: TheCaller, record: TheRecord, limit: Limit = 100, after: AfterThread | None = None
+) -> ThreadList:
+    """The threads, newest first."""
+
+    def read(db: Db) -> ThreadList:
+        page = threads.list_threads(db, caller.owner, limit=limit, after=after)
+        active = threads.active_runs(db, page.data)
+        return ThreadList.of(page, lambda thread: Thread.of(thread, active.get(thread.id)))
+
+    return record.read(read)
+
+
+@router.get("/{thread_id}", responses=responses(404, 503))
+def get_thread(thread_id: ThreadId, caller: TheCaller, record: TheRecord) -> Thread:
+    """A thread."""
+
+    def read(db: Db) -> Thread:
+        thread = threads.get(db, caller.owner, thread_id)
+        return Thread.of(thread, threads.active_runs(db, [thread]).get(thread.id))
+
+    return record.read(read)
+
+
+@router.get("/{thread_id}/messages", responses=responses(400, 404, 422, 503))
+def list_messages(
+    thread_id: ThreadId, caller: TheCaller, record: TheRecord, limit: Limit = 100, after: AfterMessage | None = None
+) -> MessageList:
+    """What was said in a thread, turn by turn, oldest first."""
+
+    def read(db: Db) -> MessageList:
+        thread = threads.get(db, caller.owner, thread_id)
+        try:
+            page = threads.list_messages(db, thread.id, limit=limit, after=after)
+        except NotFound as error:
+            raise bad_cursor(str(after), "a message of this thread") from error
+        return MessageList.of(page, Message.model_validate)
+
+    return record.read(read)
+
+
+@router.get("/{thread_id}/artifacts", responses=responses(400, 404, 422, 503))
+def list_artifacts(
+    thread_id: ThreadId, caller: TheCaller, record: TheRecord, limit: Limit = 100, after: AfterArtifact | None = None
+) -> ArtifactList:
+    """The files of a thread, all versions, newest first."""
+
+    def read(db: Db) -> ArtifactList:
+        thread = threads.get(db, caller.owner, thread_id)
+        page = artifacts.of_thread(db, thread.id, limit=limit, after=after)
+        return ArtifactList.of(page, Artifact.model_validate)
+
+    return record.read(read)
+
+
+@router.post("/{thread_id}/runs", status_code=202, responses=made(202) | responses(400, 404, 413, 415, 422, 503))
+def create_run(
+    thread_id: ThreadId,
+    asked: NewRun,
+    caller: TheCaller,
+    record: TheRecord,
+    agents: TheAgents,
+    dispatcher: TheDispatcher,
+    response: Response,
+) -> Run:
+    """Accept a run on a thread. It has its turn after the runs that the thread has already."""
+    run = accept(asked, caller, record, agents, dispatcher, thread_id)
+    response.headers["location"] = f"/api/v1/runs/{run.id}"
+    return run

@@ -1,0 +1,119 @@
+"""Streams of events: what the record holds after a cursor, then live, each event once and in order.
+
+The live part comes from the hub (web/hub.py); whatever it leaves in doubt is settled by reading the record.
+"""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import AsyncGenerator
+
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from longwick import events, runs
+from longwick.database import Database, Db
+from longwick.events import Batch
+from web.hub import Hub, encode
+
+log = logging.getLogger(__name__)
+
+HEARTBEAT_SECONDS = 15.0
+# No blank line behind it: some clients take a comment that ends with one for an empty event.
+HEARTBEAT = b": ping\n"
+SEND_SECONDS = 30.0
+CONFIRM_SECONDS = 0.05
+CHECK_SECONDS = 1.0
+RECONNECT_SECONDS = 0.25
+PING_SECONDS = 5
+SILENCE_SECONDS = 15.0
+VIEWER_BYTES = 256 * 1024
+PAGE = 200
+
+
+async def frames(hub: Hub, database: Database, owner: str, run_id: str, after: int) -> AsyncGenerator[bytes]:
+    """The run's events past `after` as SSE frames, to the terminal one; heartbeats in between.
+
+    The owner is checked with every read of the record. Ends early, without the terminal event, when this process stops
+    or the run is deleted.
+    """
+
+    def read(db: Db) -> tuple[list[Batch], bool]:
+        run = runs.get(db, owner, run_id)
+        batches = events.read(db, run_id, viewer.cursor, PAGE)
+        newest = batches[-1].last_seq if batches else viewer.cursor
+        return batches, run.status.terminal and newest >= run.last_seq
+
+    async with hub.watch(run_id, after) as viewer:
+        heartbeat_at = time.monotonic() + HEARTBEAT_SECONDS
+        while not hub.closing:
+            if viewer.behind:
+                viewer.behind = False
+                batches, done = await run_in_threadpool(database.read, read)
+                for batch in batches:
+                    yield encode(batch, viewer.cursor)
+                    viewer.cursor = batch.last_seq
+                if done:
+                    return
+                # The rest of a long log, or the end of what there is for now.
+                viewer.behind = viewer.behind or len(batches) == PAGE
+                continue
+            live = viewer.take()
+            if live is None:
+                if not await viewer.news(heartbeat_at - time.monotonic()):
+                    yield HEARTBEAT
+                    heartbeat_at = time.monotonic() + HEARTBEAT_SECONDS
+            elif live.batch.first_seq > viewer.cursor + 1 or (
+                not live.batch.body and live.batch.last_seq > viewer.cursor
+            ):
+                viewer.look()
+            elif live.batch.last_seq > viewer.cursor:
+                yield live.frames(viewer.cursor)
+                viewer.cursor = live.batch.last_seq
+                if live.batch.terminal:
+                    return
+
+
+class EventStream(Response):
+    """An SSE answer that ends when its client goes, or takes nothing for `SEND_SECONDS`."""
+
+    def __init__(self, chunks: AsyncGenerator[bytes]) -> None:
+        super().__init__(
+            media_type="text/event-stream",
+            headers={"cache-control": "no-store", "x-accel-buffering": "no"},
+        )
+        del self.headers["content-length"]
+        self._chunks = chunks
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        streaming = asyncio.create_task(self._stream(send))
+        leaving = asyncio.create_task(_left(receive))
+        try:
+            await asyncio.wait({streaming, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (streaming, leaving):
+                task.cancel()
+            await asyncio.gather(streaming, leaving, return_exceptions=True)
+        if not streaming.cancelled() and (error := streaming.exception()) is not None:
+            # The headers are sent; all that can be said is said by ending the stream, and the client comes again.
+            log.warning("a stream ended early: %s", error)
+
+    async def _stream(self, send: Send) -> None:
+        async with contextlib.aclosing(self._chunks) as chunks:
+            async for chunk in chunks:
+                async with asyncio.timeout(SEND_SECONDS):
+                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def _left(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def event_stream(hub: Hub, database: Database, owner: str, run_id: str, after: int) -> Response:
+    """The answer that streams a run's events past `after`."""
+    return EventStream(frames(hub, database, owner, run_id, after))
