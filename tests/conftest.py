@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from itertools import count
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 import redis
 from postgres import Postgres
 from processes import Launch, Process
+from stack import Stack
 
 from longwick.database import Database
 from longwick.schema import upgrade
@@ -142,3 +144,39 @@ def launch(tmp_path: Path) -> Iterator[Launch]:
     for process in reversed(started):
         process.end()
         print(f"--- {process}\n{process.output}")
+
+
+@pytest.fixture(scope="session")
+def stacks(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[dict[str, Stack]]:
+    """The stacks that tests share, by engine; for tests that leave them as they found them."""
+    with ExitStack() as ending:
+        started: dict[str, Stack] = {}
+
+        class OnDemand(dict[str, Stack]):
+            def __missing__(self, engine: str) -> Stack:
+                env = {}
+                if engine == "postgresql":
+                    server = request.getfixturevalue("postgres")
+                    server.create("shared_stack")
+                    env["LONGWICK_DATABASE_URL"] = server.url("shared_stack")
+                self[engine] = ending.enter_context(Stack(tmp_path_factory.mktemp("stack"), env))
+                return self[engine]
+
+        started = OnDemand()
+        yield started
+
+
+@pytest.fixture
+def stack(stacks: dict[str, Stack], engine_name: str) -> Stack:
+    """A running product, shared with other tests."""
+    return stacks[engine_name]
+
+
+@pytest.fixture
+def own_stack(engine_name: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stack]:
+    """A running product of the test's own, for it to break."""
+    env = {}
+    if engine_name == "postgresql":
+        env["LONGWICK_DATABASE_URL"] = request.getfixturevalue("database_url")
+    with Stack(tmp_path / "stack", env) as stack:
+        yield stack

@@ -26,6 +26,7 @@ def agents_file(tmp_path: Path) -> Path:
         "\n".join(
             f'[agents.{mode}]\nadapter = "jsonl"\n'
             f"command = {json.dumps([sys.executable, '-I', str(MISBEHAVE), mode])}\n"
+            f'pass_env = ["PASSED_SECRET"]\n'
             f"env = {{ SECRET = {json.dumps(SECRET)}, WITNESS = {json.dumps(str(tmp_path / 'witness'))} }}\n"
             for mode in modes
         )

@@ -1,0 +1,94 @@
+"""A CLI that does what its turn's text says, step by step: steps are separated by `;`, their words by spaces.
+
+say N GAP      print the text "0 ", "1 ", … as N pieces, GAP seconds apart
+wait FILE      until that file exists, at most 60 s
+save NAME      call save_artifact over MCP with a small text
+leave NAME     leave a file in ./artifacts/
+history        say what was said before
+pid FILE       write the own process id to a file
+exit N         end with that status and no result
+Then it gives its result, and ends.
+"""
+
+import json
+import os
+import sys
+import time
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+
+def put(kind: str, **more: Any) -> None:
+    sys.stdout.write(json.dumps({"type": kind, **more}) + "\n")
+    sys.stdout.flush()
+
+
+def say(count: str, gap: str) -> None:
+    for n in range(int(count)):
+        put("text", text=f"{n} ")
+        time.sleep(float(gap))
+
+
+def wait(path: str) -> None:
+    give_up = time.monotonic() + 60
+    while not Path(path).exists() and time.monotonic() < give_up:
+        time.sleep(0.01)
+
+
+def save(name: str) -> None:
+    call = f"call_{name}"
+    put("tool_use", id=call, name="save_artifact", input={"name": name})
+    arguments = {"name": name, "content": f"made by {os.environ['LONGWICK_RUN_ID']}\n"}
+    body = {
+        "jsonrpc": "2.0",
+        "id": 1,
+        "method": "tools/call",
+        "params": {"name": "save_artifact", "arguments": arguments, "_meta": {"longwick/callId": call}},
+    }
+    request = urllib.request.Request(
+        os.environ["LONGWICK_MCP_URL"],
+        json.dumps(body).encode(),
+        {
+            "Authorization": f"Bearer {os.environ['LONGWICK_MCP_TOKEN']}",
+            "Content-Type": "application/json",
+            "Accept": "application/json, text/event-stream",
+            "MCP-Protocol-Version": "2025-06-18",
+        },
+    )
+    try:
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=30) as answer:
+            result = json.load(answer)["result"]
+            put("tool_result", id=call, output=result["content"][0]["text"], is_error=result.get("isError", False))
+    except OSError as error:
+        put("tool_result", id=call, output=str(error), is_error=True)
+
+
+def leave(name: str) -> None:
+    path = Path("artifacts") / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"left by {os.environ['LONGWICK_RUN_ID']}\n")
+
+
+def main() -> None:
+    turn = json.loads(sys.stdin.readline())
+    for step in turn["text"].split(";"):
+        match step.split():
+            case ["say", count, gap]:
+                say(count, gap)
+            case ["wait", path]:
+                wait(path)
+            case ["save", name]:
+                save(name)
+            case ["leave", name]:
+                leave(name)
+            case ["history"]:
+                put("text", text=json.dumps([[said["role"], said["text"]] for said in turn["history"]]))
+            case ["pid", path]:
+                Path(path).write_text(str(os.getpid()))
+            case ["exit", status]:
+                sys.exit(int(status))
+    put("result")
+
+
+main()

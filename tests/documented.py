@@ -1,0 +1,42 @@
+"""A check of answers against the OpenAPI document of the application that gave them."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import httpx2
+from jsonschema import Draft202012Validator  # type: ignore[import-untyped] # it ships no types
+from starlette.testclient import TestClient
+
+from longwick.settings import Settings
+
+# What the door answers before any route is asked, and what no route foresees: `default` in the document.
+ANYWHERE = {403, 421, 500}
+
+Serve = Callable[[Settings], TestClient]
+"""Starts the application with any settings."""
+
+
+class Documented:
+    """Checks that an answer is one of those that the OpenAPI document promises."""
+
+    def __init__(self, document: dict[str, Any]) -> None:
+        self._document = document
+        self._paths = {re.compile(re.sub(r"\{\w+\}", "[^/]+", path)): path for path in document["paths"]}
+
+    def __call__(self, response: httpx2.Response) -> None:
+        asked = response.request
+        path = next((path for form, path in self._paths.items() if form.fullmatch(asked.url.path)), None)
+        operation = self._document["paths"][path].get(asked.method.lower()) if path else None
+        if operation is None:
+            return
+        answers = operation["responses"]
+        answer = answers["default"] if response.status_code in ANYWHERE else answers[str(response.status_code)]
+        assert response.headers["x-request-id"].startswith("req_")
+        content = answer.get("content", {})
+        media_type = response.headers.get("content-type", "").partition(";")[0]
+        assert media_type in content or "*/*" in content or (not media_type and not content)
+        if media_type in content and media_type.endswith("json"):
+            response.read()
+            schema = {**content[media_type]["schema"], "components": self._document["components"]}
+            Draft202012Validator(schema).validate(response.json())

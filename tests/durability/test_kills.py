@@ -1,0 +1,233 @@
+"""Processes killed, frozen and emptied for real, in the middle of runs; what users see of it."""
+
+import contextlib
+import os
+import random
+import signal
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import redis
+from processes import Launch, Process
+from stack import Json, Reader, Stack, check_whole
+from waiting import wait_for
+
+
+def gone(pid: int) -> bool:
+    """Whether a process has ended; one that nobody has reaped yet has."""
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def cli_pid(folder: Path) -> int:
+    return int(wait_for(lambda: (folder / "pid").exists() and (folder / "pid").read_text(), 10, "the CLI to start"))
+
+
+def long_run(stack: Stack, folder: Path, **more: object) -> Json:
+    """A run that has streamed some text, and waits for a file that nobody makes."""
+    run = stack.run(f"pid {folder / 'pid'}; say 5 0; wait {folder / 'gate'}; say 5 0", **more)
+    wait_for(lambda: stack.text_of(run).endswith("4 "), 15, "the first half of the answer")
+    return run
+
+
+def launch_worker(stack: Stack, launch: Launch, data_dir: Path) -> Process:
+    """A second worker on the stack's record and Redis, as if on another host: its data dir is its own."""
+    environ = psutil.Process(stack.pid("worker")).environ()
+    ours = {name: value for name, value in environ.items() if name.startswith("LONGWICK_")}
+    worker = launch([sys.executable, "-P", "-m", "worker"], env={**ours, "LONGWICK_DATA_DIR": str(data_dir)})
+    wait_for(lambda: "ready." in worker.output, 20, "the second worker to be ready")
+    return worker
+
+
+def test_a_killed_worker_fails_its_runs_within_seconds_and_keeps_what_they_showed(
+    own_stack: Stack, tmp_path: Path
+) -> None:
+    run = long_run(own_stack, tmp_path)
+    agent = cli_pid(tmp_path)
+    with Reader(own_stack, run) as reader:
+        own_stack.kill("worker")
+        events = reader.wait(10)
+    check_whole(events)
+    assert events[-1]["data"]["error"]["code"] == "worker_lost"
+    ended = own_stack.settled(run)
+    assert ended["output_text"] == "0 1 2 3 4 "
+    completed = [event["data"] for event in events if event["type"] == "message.completed"]
+    assert [(block["text"], block["partial"]) for block in completed] == [("0 1 2 3 4 ", True)]
+    wait_for(lambda: gone(agent), what="the CLI to be gone")
+    after = own_stack.run("say 1 0", thread=run["thread_id"])
+    assert own_stack.settled(after)["status"] == "succeeded"
+
+
+def test_a_killed_cli_fails_its_run_with_the_signal(own_stack: Stack, tmp_path: Path) -> None:
+    run = long_run(own_stack, tmp_path)
+    os.kill(cli_pid(tmp_path), signal.SIGKILL)
+    ended = own_stack.settled(run)
+    assert (ended["error"]["code"], ended["output_text"]) == ("cli_exit", "0 1 2 3 4 ")
+    assert "signal 9" in ended["error"]["message"]
+    check_whole(own_stack.log_of(run))
+
+
+def test_a_killed_web_tier_is_back_and_readers_go_on_where_they_were(own_stack: Stack, tmp_path: Path) -> None:
+    run = long_run(own_stack, tmp_path)
+    with Reader(own_stack, run) as reader:
+        wait_for(lambda: len(reader.events) >= 5, what="the reader to read")
+        killed = own_stack.kill("web")
+        (tmp_path / "gate").touch()
+        events = reader.wait(20)
+    assert own_stack.pid("web") != killed
+    check_whole(events)
+    assert events[-1]["type"] == "run.succeeded"
+
+
+def test_a_killed_mcp_server_is_back_for_the_next_save(own_stack: Stack, tmp_path: Path) -> None:
+    run = own_stack.run(f"save a.txt; wait {tmp_path / 'gate'}; save b.txt")
+    wait_for(lambda: own_stack.get(f"/runs/{run['id']}/artifacts")["data"], 10, "the first file")
+    own_stack.kill("mcp")
+    wait_for(lambda: own_stack.http.get(f"{own_stack.url}/readyz").json()["status"] == "ok", 20, "all to be well")
+    (tmp_path / "gate").touch()
+    assert own_stack.settled(run)["status"] == "succeeded"
+    assert [file["name"] for file in own_stack.get(f"/runs/{run['id']}/artifacts")["data"]] == ["b.txt", "a.txt"]
+
+
+def test_with_valkey_killed_and_emptied_streams_go_on_and_new_runs_end(own_stack: Stack, tmp_path: Path) -> None:
+    run = long_run(own_stack, tmp_path)
+    with Reader(own_stack, run) as reader:
+        wait_for(lambda: len(reader.events) >= 5, what="the reader to read")
+        own_stack.kill("valkey", signal.SIGSTOP)
+        queued = own_stack.run("say 1 0")
+        for path in (own_stack.data_dir / "valkey" / "appendonlydir").iterdir():
+            path.unlink()
+        own_stack.kill("valkey")
+        (tmp_path / "gate").touch()
+        events = reader.wait(20)
+    check_whole(events)
+    assert events[-1]["type"] == "run.succeeded"
+    assert own_stack.settled(queued, 30)["status"] == "succeeded"
+
+
+def test_with_redis_frozen_posts_are_accepted_and_streams_follow_the_record(own_stack: Stack, tmp_path: Path) -> None:
+    run = long_run(own_stack, tmp_path)
+    valkey = own_stack.kill("valkey", signal.SIGSTOP)
+    try:
+        with Reader(own_stack, run) as reader:
+            wait_for(lambda: len(reader.events) >= 5, what="the reader to read")
+            queued = [own_stack.run("say 1 0") for _ in range(5)]
+            (tmp_path / "gate").touch()
+            check_whole(reader.wait(10))
+        assert {own_stack.status(each) for each in queued} <= {"queued", "running", "succeeded"}
+    finally:
+        os.kill(valkey, signal.SIGCONT)
+    assert {own_stack.settled(each, 30)["status"] for each in queued} == {"succeeded"}
+
+
+def test_flushall_loses_nothing(own_stack: Stack, tmp_path: Path) -> None:
+    running = long_run(own_stack, tmp_path)
+    waiting = [own_stack.run("say 1 0", thread=running["thread_id"]) for _ in range(2)]
+    config = (own_stack.data_dir / "valkey" / "valkey.conf").read_text().split()
+    with redis.Redis(
+        port=int(config[config.index("port") + 1]), password=config[config.index("requirepass") + 1]
+    ) as client:
+        client.flushall()
+    (tmp_path / "gate").touch()
+    assert [own_stack.settled(run, 30)["status"] for run in (running, *waiting)] == ["succeeded"] * 3
+
+
+def test_a_worker_frozen_for_longer_than_its_lease_is_taken_over_and_writes_nothing_more(
+    own_stack: Stack, tmp_path: Path, launch: Launch
+) -> None:
+    run = long_run(own_stack, tmp_path)
+    agent = cli_pid(tmp_path)
+    other = launch_worker(own_stack, launch, tmp_path / "other")
+    frozen = own_stack.kill("worker", signal.SIGSTOP)
+    try:
+        ended = own_stack.settled(run, 20)
+        assert ended["error"]["code"] == "worker_lost"
+        log = own_stack.log_of(run)
+        (tmp_path / "gate").touch()
+    finally:
+        os.kill(frozen, signal.SIGCONT)
+    wait_for(lambda: gone(agent), 10, "the CLI of the worker that came back to be gone")
+    assert own_stack.settled(own_stack.run("say 1 0", thread=run["thread_id"]))["status"] == "succeeded"
+    assert own_stack.log_of(run) == log
+    check_whole(log)
+    assert other.returncode is None
+
+
+def test_a_worker_that_is_told_to_stop_lets_runs_finish_and_then_ends_the_rest(
+    own_stack: Stack, tmp_path: Path
+) -> None:
+    never = long_run(own_stack, tmp_path)
+    short = own_stack.run("say 5 0.1")
+    wait_for(lambda: own_stack.text_of(short), 10, "the short run to be under way")
+    told = own_stack.kill("worker", signal.SIGTERM)
+    assert own_stack.settled(short)["status"] == "succeeded"
+    ended = own_stack.settled(never)
+    assert (ended["error"]["code"], ended["output_text"]) == ("worker_shutdown", "0 1 2 3 4 ")
+    wait_for(lambda: gone(told), 15, "the worker to be gone")
+    assert own_stack.settled(own_stack.run("say 1 0"))["status"] == "succeeded"
+
+
+def test_when_up_is_killed_nothing_is_left_running(own_stack: Stack, tmp_path: Path) -> None:
+    long_run(own_stack, tmp_path)
+    family = [child.pid for child in psutil.Process(own_stack.process.pid).children(recursive=True)]
+    assert cli_pid(tmp_path) in family
+    own_stack.process.send(signal.SIGKILL)
+    for pid in family:
+        wait_for(lambda: gone(pid), 10, f"process {pid} to be gone")
+
+
+def test_after_a_crash_of_everything_the_next_start_finds_it_all(
+    engine_name: str, database_url: str, tmp_path: Path
+) -> None:
+    env = {"LONGWICK_DATABASE_URL": database_url} if engine_name == "postgresql" else {}
+    with Stack(tmp_path / "stack", env) as stack:
+        done = stack.settled(stack.run("say 3 0; save a.txt"))
+        cut = long_run(stack, tmp_path)
+        queued = stack.run("say 1 0", thread=cut["thread_id"])
+        stack.process.send(signal.SIGKILL)
+        stack.process.wait(10)
+    with Stack(tmp_path / "stack", env) as stack:
+        assert stack.get(f"/runs/{done['id']}") == done
+        assert stack.settled(cut)["error"]["code"] == "worker_lost"
+        assert stack.settled(queued)["status"] == "succeeded"
+        (artifact,) = stack.get(f"/runs/{done['id']}/artifacts")["data"]
+        assert stack.http.get(f"/artifacts/{artifact['id']}/content").text == f"made by {done['id']}\n"
+        for run in (done, cut, queued):
+            check_whole(stack.log_of(run))
+
+
+def test_up_refuses_to_start_twice_on_one_data_dir(own_stack: Stack, tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match="another `longwick up` runs on"):
+        Stack(own_stack.folder, {}).__enter__()
+    assert own_stack.settled(own_stack.run("say 1 0"))["status"] == "succeeded"
+
+
+def test_readers_that_come_and_go_through_random_kills_see_each_event_once(own_stack: Stack) -> None:
+    seed = int(os.environ.get("SEED", random.SystemRandom().randrange(10**6)))
+    print(f"SEED={seed}")
+    chance = random.Random(seed)
+    made = [own_stack.run("say 150 0.04; save a.txt") for _ in range(6)]
+    readers = [Reader(own_stack, run, give_up_after=chance.choice([None, 3, 17])) for run in made for _ in range(3)]
+    for reader in readers:
+        reader.__enter__()
+    try:
+        end = time.monotonic() + 8
+        while time.monotonic() < end:
+            with contextlib.suppress(ProcessLookupError, AssertionError):
+                tier = chance.choice(["web", "web", "valkey", "valkey", "mcp", "worker"])
+                own_stack.kill(tier)
+            pause = time.monotonic() + chance.uniform(0.2, 2)
+            wait_for(lambda: time.monotonic() > pause, what="the next kill")
+        logs = [reader.wait(60) for reader in readers]
+    finally:
+        for reader in readers:
+            reader.__exit__()
+    for reader, log in zip(readers, logs, strict=True):
+        check_whole(log)
+        record = own_stack.log_of({"id": log[0]["run_id"]})
+        assert log == record, reader
