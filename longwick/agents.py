@@ -26,7 +26,7 @@ class Profile(BaseModel, frozen=True, extra="forbid"):
     env: dict[str, str] = Field(default_factory=dict)
     pass_env: list[str] = Field(default_factory=list)
     """Variables of the worker's own environment that the CLI gets."""
-    concurrency: int | None = Field(None, ge=1)
+    concurrency: int | None = Field(default=None, ge=1)
     """Runs at once, for each worker there is."""
 
     def unavailable(self) -> str | None:
@@ -39,8 +39,8 @@ class Profile(BaseModel, frozen=True, extra="forbid"):
 
 DEMO = Profile(
     adapter="jsonl",
-    # By its path: as a module, its package would be imported first, which takes ten times as long as the program.
-    command=[sys.executable, "-P", str(Path(__file__).parents[1] / "worker" / "agents" / "demo.py")],
+    # By its folder: as a module, its package would be imported first, which takes ten times as long as the program.
+    command=[sys.executable, "-S", "-E", str(Path(__file__).parents[1] / "worker" / "agents" / "demo")],
     name="Demo",
     description="Answers without any key: a few canned talents, to see that everything works.",
 )

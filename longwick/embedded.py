@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 
 READY_SECONDS = 60.0
 STOP_SECONDS = 10.0
+DRAIN_SECONDS = 5.0
 LOOK_SECONDS = 0.1
 PAUSES_SECONDS = (0.1, 0.5, 1.0, 2.0, 5.0, 10.0)
 CALM_SECONDS = 30.0
@@ -159,6 +160,10 @@ def up(settings: Settings, say: Say, when_ready: Callable[[str], None] = lambda 
                 "database_url": settings.database,
                 "mcp_url": f"http://127.0.0.1:{_port(mcp_socket)}/mcp",
                 "port": _port(web_socket),
+                # Somebody waits at the terminal.
+                "drain_seconds": settings.drain_seconds
+                if "drain_seconds" in settings.model_fields_set
+                else DRAIN_SECONDS,
             }
         )
         mcp = Tier("mcp", "mcp_server", ["--fd", str(mcp_socket.fileno())], settings, mcp_socket)

@@ -18,7 +18,7 @@ from longwick import artifacts, events, sessions
 from longwick.database import Database, Db
 from longwick.errors import Invalid, LongwickError, TooLarge
 from longwick.events import Event, EventType
-from longwick.models import Artifact
+from longwick.models import Artifact, ArtifactType
 from longwick.settings import Settings
 from longwick.storage import Storage
 from longwick.text import clean, shorten
@@ -53,10 +53,21 @@ class SavedFile(BaseModel):
     created_at: str
 
 
-class SavedFiles(BaseModel):
-    """The newest version of each file."""
+class ListedFile(BaseModel, from_attributes=True):
+    """What a model needs to choose a file. Some CLIs show it this in place of the text, so it is kept short."""
 
-    artifacts: list[SavedFile]
+    name: str
+    version: int
+    media_type: str
+    size: int
+    type: ArtifactType
+
+
+class ListedFiles(BaseModel):
+    """The newest version of each file; `omitted` counts those that were saved earlier and are not listed."""
+
+    artifacts: list[ListedFile]
+    omitted: int
 
 
 class Tools:
@@ -118,22 +129,23 @@ class Tools:
         words = f"ARTIFACT_CREATED:{marker}|Saved {artifact.name} (version {artifact.version})."
         return _answer(words, structured=saved)
 
-    def list_artifacts(self) -> Annotated[CallToolResult, SavedFiles]:
+    def list_artifacts(self) -> Annotated[CallToolResult, ListedFiles]:
         """List the files of this conversation, those of earlier turns and those that the user attached as well.
 
         Only the newest version of each is listed, the file that was saved last first.
         """
         thread_id = current_session().thread_id
         files = self._database.read(lambda db: _newest_versions(db, thread_id))
-        listed = files[:LISTED_FILES]
+        listed = [ListedFile.model_validate(file) for file in files[:LISTED_FILES]]
+        omitted = len(files) - len(listed)
         lines = [
-            f"{file.name} (version {file.version}, {file.media_type}, {file.size} bytes, {file.type.value})"
+            f"{file.name} (version {file.version}, {file.media_type}, {file.size} bytes, {file.type})"
             for file in listed
-        ]
-        if len(files) > len(listed):
-            lines.append(f"… and {len(files) - len(listed)} more that were saved earlier")
-        structured = {"artifacts": [artifacts.to_json(file) for file in listed]}
-        return _answer("\n".join(lines) or "There are no files in this conversation yet.", structured=structured)
+        ] or ["There are no files in this conversation yet."]
+        if omitted:
+            lines.append(f"… and {omitted} more that were saved earlier")
+        structured = ListedFiles(artifacts=listed, omitted=omitted)
+        return _answer("\n".join(lines), structured=structured.model_dump(mode="json"))
 
     def read_artifact(
         self,

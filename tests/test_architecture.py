@@ -17,12 +17,12 @@ MOST_LINES = 300
 # Who may read the environment, and why.
 READS_ENVIRON = {
     "longwick/settings.py": "the only reader for our own processes, which are handed `Settings`",
-    "worker/agents/demo.py": "an agent: a program on the other side of the contract, which is given variables",
+    "worker/agents/demo/__main__.py": "an agent: a program on the other side of the contract, which is given variables",
 }
 # Who may print, and why. All others log: what a Celery worker prints is split into several log lines.
 PRINTS = {
     "longwick/cli.py": "talks to a person at a terminal",
-    "worker/agents/demo.py": "an agent: its standard output is its half of the conversation",
+    "worker/agents/demo/__main__.py": "an agent: its standard output is its half of the conversation",
 }
 # Who may sleep in the tests: one who waits for a condition, and scripted agents, which play being slow.
 SLEEPS = {"tests/waiting.py"}

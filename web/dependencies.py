@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Depends, Path, Query, Request
 from pydantic import AfterValidator, BeforeValidator, Field
@@ -69,9 +69,14 @@ TheChecks = Annotated[Checks, Depends(_checks)]
 TheHub = Annotated[Hub, Depends(_hub)]
 
 
+def _form(prefix: str) -> str:
+    """What ids look like, as longwick/ids.py makes them."""
+    return f"^{prefix}_[{ALPHABET}]{{26}}$"
+
+
 def _shaped(prefix: str, otherwise: Callable[[str], LongwickError]) -> AfterValidator:
-    """Lets ids of the form that longwick/ids.py makes pass; whatever else never reaches the record."""
-    form = re.compile(f"{prefix}_[{ALPHABET}]{{26}}")
+    """Lets ids pass that could be some; whatever else never reaches the record."""
+    form = re.compile(_form(prefix))
 
     def check(given: str) -> str:
         if not form.fullmatch(given):
@@ -82,18 +87,17 @@ def _shaped(prefix: str, otherwise: Callable[[str], LongwickError]) -> AfterVali
     return AfterValidator(check)
 
 
-def _example(prefix: str) -> list[str]:
-    return [f"{prefix}_01kmw3zrd2v8q4j6t1x5y7b9ac"]
+def _in_path(prefix: str, what: str) -> tuple[Any, Any]:
+    shown = {"pattern": _form(prefix), "examples": [f"{prefix}_01kmw3zrd2v8q4j6t1x5y7b9ac"]}
+    return Path(json_schema_extra=shown), _shaped(prefix, lambda given: NotFound(f"no {what} {given}"))
 
 
-ThreadId = Annotated[str, Path(examples=_example("thr")), _shaped("thr", lambda given: NotFound(f"no thread {given}"))]
-RunId = Annotated[str, Path(examples=_example("run")), _shaped("run", lambda given: NotFound(f"no run {given}"))]
-ArtifactId = Annotated[
-    str, Path(examples=_example("art")), _shaped("art", lambda given: NotFound(f"no artifact {given}"))
-]
+ThreadId = Annotated[str, *_in_path("thr", "thread")]
+RunId = Annotated[str, *_in_path("run", "run")]
+ArtifactId = Annotated[str, *_in_path("art", "artifact")]
 OfThread = Annotated[
     str,
-    Query(description="Only of this thread", examples=_example("thr")),
+    Query(description="Only of this thread"),
     _shaped("thr", lambda given: Invalid("thread_id: not the id of a thread", param="thread_id")),
 ]
 
@@ -124,5 +128,5 @@ def _whole_number(otherwise: Callable[[str], LongwickError]) -> BeforeValidator:
     return BeforeValidator(check)
 
 
-Position = Annotated[int, _whole_number(lambda given: bad_cursor(given, "a whole number from 0 up")), Field(ge=0)]
-Seq = Annotated[int, Path(), _whole_number(lambda given: NotFound(f"no event {given}")), Field(ge=0)]
+Position = Annotated[int, Field(ge=0), _whole_number(lambda given: bad_cursor(given, "a whole number from 0 up"))]
+Seq = Annotated[int, Path(ge=0), _whole_number(lambda given: NotFound(f"no event {given}"))]

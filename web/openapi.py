@@ -33,6 +33,17 @@ def made(status: int) -> Responses:
     return {status: {"headers": {"Location": {"description": "The path of what was made", "schema": TEXT}}}}
 
 
+def stored(media: dict[str, Any]) -> Responses:
+    """The answers of web/content.py, which has the bytes in these media types."""
+    etag = {"description": "The SHA-256 of the bytes, in quotes", "schema": TEXT}
+    headers = {"ETag": etag, "Content-Disposition": {"schema": TEXT}}
+    return {
+        200: {"description": "The bytes", "content": media, "headers": headers},
+        206: {"description": "The Range of them that was asked for", "content": media, "headers": headers},
+        304: {"description": "The bytes are those of If-None-Match"},
+    }
+
+
 def operation_id(route: APIRoute) -> str:
     """A name for what a route does, as generated clients will call it."""
     return f"{route.tags[0]}_{route.name}"

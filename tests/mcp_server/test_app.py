@@ -62,7 +62,7 @@ def test_no_session_is_kept_between_requests(agent: Agent) -> None:
     assert answer.status_code == 200
     assert answer.headers["Content-Type"] == "application/json"
     assert "mcp-session-id" not in answer.headers
-    assert answer.json()["result"]["structuredContent"] == {"artifacts": []}
+    assert answer.json()["result"]["structuredContent"] == {"artifacts": [], "omitted": 0}
 
 
 @pytest.mark.parametrize("version", ["2024-11-05", "2025-03-26", "2025-06-18", LEGACY])

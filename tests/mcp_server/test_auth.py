@@ -116,7 +116,7 @@ def test_a_token_opens_nothing_of_another_thread(agent: Agent, database: Databas
     agent.call("save_artifact", {"name": "secret.md", "content": "mine"})
 
     listed = stranger.call("list_artifacts")
-    assert listed.structured_content == {"artifacts": []}
+    assert listed.structured_content == {"artifacts": [], "omitted": 0}
     read = stranger.call("read_artifact", {"name": "secret.md"})
     assert read.is_error
     saved = stranger.call("save_artifact", {"name": "secret.md", "content": "theirs"})
@@ -134,7 +134,7 @@ def test_no_argument_can_name_another_run(agent: Agent, database: Database, url:
     answer = agent.call("save_artifact", arguments)
     assert answer.is_error
     assert naming in said(answer)
-    assert victim.call("list_artifacts").structured_content == {"artifacts": []}
+    assert victim.call("list_artifacts").structured_content == {"artifacts": [], "omitted": 0}
 
 
 def test_a_later_run_of_the_thread_sees_what_an_earlier_one_saved(agent: Agent, database: Database, url: str) -> None:

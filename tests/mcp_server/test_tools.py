@@ -4,7 +4,7 @@ import json
 import resource
 import signal
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from itertools import count
@@ -16,18 +16,21 @@ import pytest
 from mcp_agent import CALL_SECONDS, LEGACY, MODERN, Agent, request, said, served, start_run
 from mcp_types import CallToolResult
 from processes import Process
+from sqlalchemy import text
 from waiting import wait_for
 
 from longwick import artifacts, cancellation, events, runs
-from longwick.database import Database
+from longwick.database import Database, Db, utc_now
 from longwick.errors import StorageFull
-from longwick.models import Artifact, RunStatus
+from longwick.ids import new_id
+from longwick.models import Artifact, ArtifactType, RunStatus
 from longwick.runs import Outcome
 from longwick.settings import Settings
 from longwick.storage import FolderStorage, Stored
 from mcp_server.app import create_app
 from mcp_server.tools import LISTED_FILES, READ_BYTES
 
+NO_FILES = {"artifacts": [], "omitted": 0}
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256))
 BAD_NAMES = {
     "empty": "",
@@ -339,6 +342,31 @@ def test_an_attempt_that_ends_while_it_saves_is_fenced(
     assert "artifact.saved" not in [event["type"] for event in log_of(database, agent)]
 
 
+def waits_for_a_lock(db: Db) -> bool:
+    """Whether some other transaction stands before a row that is taken."""
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    return bool(db.scalar(text(waiting)))
+
+
+@pytest.mark.parametrize("engine_name", ["postgresql"])  # on SQLite, whoever writes has checked after all others
+@pytest.mark.parametrize(("tool", "arguments"), [("save_artifact", save()), ("report_progress", {"message": "Half"})])
+def test_a_write_that_waits_for_the_end_of_its_attempt_is_fenced(
+    agent: Agent, database: Database, tool: str, arguments: dict[str, str]
+) -> None:
+    with ThreadPoolExecutor(1) as pool:
+
+        def settle_before_the_call_can_write(db: Db) -> Future[CallToolResult]:
+            runs.settle(db, agent.run_id, agent.attempt, Outcome(RunStatus.SUCCEEDED, "done"))
+            call = pool.submit(agent.call, tool, arguments)
+            wait_for(lambda: database.read(waits_for_a_lock), what="the call to meet the lock of the run's row")
+            return call
+
+        call = database.write(settle_before_the_call_can_write)
+        assert "fenced: " in refusal(call.result(CALL_SECONDS))
+    assert all_files(database, agent) == []
+    assert log_of(database, agent)[-1]["type"] == "run.succeeded"
+
+
 class BrokenStorage(FolderStorage):
     """Fails in the way that it is told to."""
 
@@ -358,7 +386,7 @@ def test_full_storage_is_told_in_words_and_nothing_is_listed(database: Database,
     with served(create_app(settings, full)) as url:
         agent = start_run(database, url)
         assert "storage_full: no space is left for files" in refusal(agent.call("save_artifact", save()))
-        assert structured(agent.call("list_artifacts")) == {"artifacts": []}
+        assert structured(agent.call("list_artifacts")) == NO_FILES
     assert [event["type"] for event in log_of(database, agent)] == ["run.queued", "run.started"]
 
 
@@ -385,8 +413,28 @@ def test_only_the_newest_version_of_each_file_is_listed(agent: Agent, mode: str)
         "a.md (version 3, text/markdown, 1 bytes, generated_file)",
         "b.csv (version 1, text/csv, 1 bytes, generated_file)",
     ]
-    files = structured(answer)["artifacts"]
-    assert [(file["name"], file["version"]) for file in files] == [("a.md", 3), ("b.csv", 1)]
+    assert structured(answer) == {
+        "artifacts": [
+            {"name": "a.md", "version": 3, "media_type": "text/markdown", "size": 1, "type": "generated_file"},
+            {"name": "b.csv", "version": 1, "media_type": "text/csv", "size": 1, "type": "generated_file"},
+        ],
+        "omitted": 0,
+    }
+
+
+def test_a_file_that_the_user_attached_is_listed_and_read(agent: Agent, database: Database, settings: Settings) -> None:
+    stored = FolderStorage(settings.data_dir / "blobs").put([b"a,b"], limit=100)
+
+    def attach(db: Db) -> None:
+        artifacts.keep_blob(db, stored)
+        kind = {"type": ArtifactType.UPLOAD, "name": "data.csv", "version": 1, "media_type": "text/csv"}
+        where = {"id": new_id("art"), "thread_id": agent.thread_id, "run_id": None, "call_id": None}
+        db.add(Artifact(**where, **kind, size=stored.size, sha256=stored.sha256, created_at=utc_now()))
+
+    database.write(attach)
+    assert said(agent.call("list_artifacts")) == "data.csv (version 1, text/csv, 3 bytes, upload)"
+    assert said(agent.call("read_artifact", {"name": "data.csv"})) == "a,b"
+    assert structured(agent.call("save_artifact", save("data.csv", "a,b,c")))["version"] == 2
 
 
 def test_a_long_list_says_how_much_it_leaves_out(agent: Agent, database: Database) -> None:
@@ -400,6 +448,7 @@ def test_a_long_list_says_how_much_it_leaves_out(agent: Agent, database: Databas
     assert said(answer).splitlines()[-1] == "… and 5 more that were saved earlier"
     files = structured(answer)["artifacts"]
     assert (len(files), files[0]["name"]) == (LISTED_FILES, f"{LISTED_FILES + 4}.md")
+    assert structured(answer)["omitted"] == 5
 
 
 # read_artifact
@@ -555,6 +604,6 @@ def test_on_a_disk_that_is_full_nothing_is_listed_and_the_rest_goes_on(
     # To the server, a file that may not grow looks just like a disk without space.
     resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (4 * 2**20, 4 * 2**20))
     assert "storage_full: no space is left" in refusal(agent.call("save_artifact", save(content="x" * 5 * 2**20)))
-    assert structured(agent.call("list_artifacts")) == {"artifacts": []}
+    assert structured(agent.call("list_artifacts")) == NO_FILES
     assert [path for path in (settings.data_dir / "blobs").rglob("*") if path.is_file()] == []
     assert structured(agent.call("save_artifact", save()))["version"] == 1

@@ -86,7 +86,7 @@ def test_threads_are_listed_newest_first_a_page_at_a_time(client: TestClient, da
 
 
 def test_an_empty_list_has_no_cursors(client: TestClient) -> None:
-    empty = {"object": "list", "data": [], "first_id": None, "last_id": None, "has_more": False}
+    empty: dict[str, Any] = {"object": "list", "data": [], "first_id": None, "last_id": None, "has_more": False}
     assert client.get(f"{API}/threads").json() == empty
     assert client.get(f"{API}/runs").json() == empty
 

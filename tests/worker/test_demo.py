@@ -6,7 +6,6 @@ import os
 import queue
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -19,7 +18,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from worker.agents import demo
+from longwick.agents import DEMO
 
 WAIT_SECONDS = 20.0
 SLOWLY = {"type": "user", "text": "Draw a candle, slowly, for 60 seconds"}
@@ -100,19 +99,14 @@ class Agent:
 @contextmanager
 def started(tmp_path: Path, server: "McpStandIn | None" = None) -> Iterator[Agent]:
     """The demo in a folder and an environment as a worker gives it; what it writes on stderr fails the test."""
-    environ = {
-        "PATH": os.environ["PATH"],
-        "PYTHONPATH": str(Path(demo.__file__).parents[2]),
-        "http_proxy": "http://[::]",
-    }
+    environ = {"PATH": os.environ["PATH"], "http_proxy": "http://[::]"}
     if server:
         environ |= {"LONGWICK_MCP_URL": server.url, "LONGWICK_MCP_TOKEN": "secret"}
     errors = tmp_path / "stderr"
     with errors.open("wb") as stderr:
-        command = [sys.executable, "-P", "-m", "worker.agents.demo"]
         agent = Agent(
             subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, cwd=tmp_path, env=environ
+                DEMO.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, cwd=tmp_path, env=environ
             )
         )
     try:

@@ -7,24 +7,12 @@ from fastapi import APIRouter, Query, Request, Response
 from longwick import artifacts
 from web.content import content
 from web.dependencies import ArtifactId, TheCaller, TheRecord, TheStorage
-from web.openapi import Responses, responses
+from web.openapi import responses, stored
 from web.schemas import Artifact
 
 router = APIRouter(prefix="/artifacts", tags=["artifacts"])
 
-_BYTES = {"*/*": {"schema": {"type": "string", "format": "binary"}}}
-_CONTENT: Responses = {
-    200: {
-        "description": "The bytes. A browser shows a few safe types and saves all others.",
-        "content": _BYTES,
-        "headers": {
-            "ETag": {"schema": {"type": "string"}, "description": "The SHA-256 of the bytes, in quotes"},
-            "Content-Disposition": {"schema": {"type": "string"}},
-        },
-    },
-    206: {"description": "The Range that was asked for", "content": _BYTES},
-    304: {"description": "The bytes are those of If-None-Match"},
-}
+ANSWERS = stored({"*/*": {"schema": {"type": "string", "format": "binary"}}})
 
 
 @router.get("/{artifact_id}", responses=responses(404, 503))
@@ -34,7 +22,7 @@ def get_artifact(artifact_id: ArtifactId, caller: TheCaller, record: TheRecord) 
 
 
 @router.head("/{artifact_id}/content", include_in_schema=False)
-@router.get("/{artifact_id}/content", response_class=Response, responses=_CONTENT | responses(404, 416, 422, 503))
+@router.get("/{artifact_id}/content", response_class=Response, responses=ANSWERS | responses(404, 416, 422, 503))
 def get_content(
     request: Request,
     artifact_id: ArtifactId,
@@ -43,7 +31,7 @@ def get_content(
     storage: TheStorage,
     download: Annotated[bool, Query(description="Have a browser save it, whatever it is")] = False,
 ) -> Response:
-    """The bytes of a file."""
+    """The bytes of a file. A browser shows a few safe types, and saves all others."""
     artifact = record.read(lambda db: artifacts.get(db, caller.owner, artifact_id))
     return content(
         request,

@@ -12,7 +12,7 @@ from longwick.errors import Conflict, NotFound
 from longwick.models import Run
 from web.content import content
 from web.dependencies import Limit, Position, RunId, Seq, TheCaller, TheHub, TheRecord, TheStorage
-from web.openapi import Responses, responses
+from web.openapi import Responses, responses, stored
 from web.schemas import EventList
 from web.stream import event_stream
 
@@ -40,12 +40,7 @@ _PAGE_OR_STREAM: Responses = {
     },
     204: {"description": "For a stream: the run is over and nothing follows the cursor."},
 }
-_VALUE: Responses = {
-    200: {
-        "description": "The value",
-        "content": {"text/plain": {"schema": {"type": "string"}}, "application/json": {"schema": {}}},
-    },
-}
+_VALUE = stored({"text/plain": {"schema": {"type": "string"}}, "application/json": {"schema": {}}})
 
 
 @router.get("", response_class=Response, responses=_PAGE_OR_STREAM | responses(400, 404, 409, 422, 503))

@@ -1,0 +1,125 @@
+"""Whether the tier lives, and whether it is ready: told within two seconds whatever is frozen."""
+
+import http.server
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from documented import Serve
+from starlette.testclient import TestClient
+from waiting import wait_for
+
+from longwick import leases
+from longwick.database import Database
+from longwick.leases import Listed
+from longwick.settings import Settings
+
+WORKER = Listed("wrk_1", "host", 1, {"chat": 1}, {})
+
+
+class _Lives(http.server.BaseHTTPRequestHandler):
+    """An MCP server that says it lives, and can do nothing else."""
+
+    def do_GET(self) -> None:
+        self.send_response(200 if self.path == "/healthz" else 404)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None: ...
+
+
+@pytest.fixture
+def mcp_url() -> Iterator[str]:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Lives) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/mcp"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def healthy(settings: Settings, mcp_url: str, serve: Serve, database: Database) -> TestClient:
+    """A client where all that is needed is there."""
+    database.write(lambda db: leases.list_worker(db, WORKER))
+    return serve(settings.model_copy(update={"mcp_url": mcp_url}))
+
+
+def checks(client: TestClient) -> dict[str, str]:
+    found: dict[str, str] = client.get("/readyz").json()["checks"]
+    return found
+
+
+def test_it_lives(client: TestClient) -> None:
+    answer = client.get("/healthz")
+    assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
+    assert client.head("/healthz").status_code == 200
+
+
+def test_it_is_ready_when_all_that_is_needed_is_there(healthy: TestClient) -> None:
+    answer = healthy.get("/readyz")
+    assert answer.status_code == 200
+    everything = {"record": "ok", "redis": "ok", "worker": "ok", "mcp": "ok"}
+    assert answer.json() == {"status": "ok", "checks": everything}
+
+
+def test_it_is_degraded_without_a_worker(healthy: TestClient, database: Database) -> None:
+    database.write(lambda db: leases.retire_worker(db, WORKER.id))
+    answer = healthy.get("/readyz")
+    assert (answer.status_code, answer.json()["status"]) == (200, "degraded")
+    assert "no worker is alive" in answer.json()["checks"]["worker"]
+
+
+def test_a_worker_that_was_killed_is_missed_after_its_lease(
+    healthy: TestClient, database: Database, settings: Settings
+) -> None:
+    assert checks(healthy)["worker"] == "ok"
+    # Nobody asks meanwhile: the lookout alone has to see that the beat stands still.
+    killed_at = time.monotonic()
+    wait_for(lambda: time.monotonic() - killed_at > settings.lease_seconds + 1.5, what="the lease to run out")
+    assert "no worker is alive" in checks(healthy)["worker"]
+    database.write(lambda db: leases.beat(db, WORKER, []))
+    assert checks(healthy)["worker"] == "ok"
+
+
+@pytest.mark.parametrize("port", ["closed_port", "frozen_port"])
+def test_it_is_degraded_without_redis_or_the_mcp_server(
+    healthy: TestClient, settings: Settings, serve: Serve, request: pytest.FixtureRequest, port: str
+) -> None:
+    where = f"127.0.0.1:{request.getfixturevalue(port)}"
+    client = serve(settings.model_copy(update={"redis_url": f"redis://{where}/0", "mcp_url": f"http://{where}/mcp"}))
+    answer = client.get("/readyz")
+    assert (answer.status_code, answer.json()["status"]) == (200, "degraded")
+    found = answer.json()["checks"]
+    assert (found["record"], found["worker"]) == ("ok", "ok")
+    assert found["redis"].startswith("does not answer")
+    assert found["mcp"].startswith("does not answer")
+
+
+def test_an_mcp_server_of_somebody_else_is_none(settings: Settings, serve: Serve, mcp_url: str) -> None:
+    elsewhere = serve(settings.model_copy(update={"mcp_url": mcp_url}))
+    assert checks(elsewhere)["mcp"] == "ok"
+
+
+@pytest.mark.parametrize("port", ["closed_port", "frozen_port"])
+def test_it_is_unavailable_without_the_record_and_says_so_in_time(
+    tmp_path: Path, serve: Serve, request: pytest.FixtureRequest, port: str
+) -> None:
+    where = f"127.0.0.1:{request.getfixturevalue(port)}"
+    client = serve(
+        Settings.from_environ(
+            {},
+            data_dir=tmp_path,
+            database_url=f"postgresql://user:hunter2@{where}/gone",
+            redis_url=f"redis://{where}/0",
+            mcp_url=f"http://{where}/mcp",
+        )
+    )
+    for _ in range(3):
+        started = time.monotonic()
+        answer = client.get("/readyz")
+        assert time.monotonic() - started < 2.5
+        assert (answer.status_code, answer.json()["status"]) == (503, "unavailable")
+        assert "hunter2" not in answer.text
+    assert client.get("/healthz").status_code == 200
