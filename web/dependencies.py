@@ -95,11 +95,6 @@ def _in_path(prefix: str, what: str) -> tuple[Any, Any]:
 ThreadId = Annotated[str, *_in_path("thr", "thread")]
 RunId = Annotated[str, *_in_path("run", "run")]
 ArtifactId = Annotated[str, *_in_path("art", "artifact")]
-OfThread = Annotated[
-    str,
-    Query(description="Only of this thread"),
-    _shaped("thr", lambda given: Invalid("thread_id: not the id of a thread", param="thread_id")),
-]
 
 
 def bad_cursor(given: str, wanted: str) -> BadCursor:
@@ -107,15 +102,24 @@ def bad_cursor(given: str, wanted: str) -> BadCursor:
     return BadCursor(f"after: {given!r} is not {wanted}", param="after")
 
 
-def _after(prefix: str, what: str) -> AfterValidator:
-    return _shaped(prefix, lambda given: bad_cursor(given, f"the id of {what}"))
+def _in_query(prefix: str, description: str, otherwise: Callable[[str], LongwickError]) -> tuple[Any, Any]:
+    shown = {"pattern": _form(prefix)}
+    return Query(description=description, json_schema_extra=shown), _shaped(prefix, otherwise)
 
 
-_CURSOR = Query(description="The `last_id` of the page before")
-AfterThread = Annotated[str, _CURSOR, _after("thr", "a thread")]
-AfterMessage = Annotated[str, _CURSOR, _after("msg", "a message")]
-AfterRun = Annotated[str, _CURSOR, _after("run", "a run")]
-AfterArtifact = Annotated[str, _CURSOR, _after("art", "an artifact")]
+def _after(prefix: str, what: str) -> tuple[Any, Any]:
+    return _in_query(prefix, "The `last_id` of the page before", lambda given: bad_cursor(given, f"the id of {what}"))
+
+
+def _no_thread(given: str) -> Invalid:
+    return Invalid(f"thread_id: {given!r} is not the id of a thread", param="thread_id")
+
+
+OfThread = Annotated[str, *_in_query("thr", "Only of this thread", _no_thread)]
+AfterThread = Annotated[str, *_after("thr", "a thread")]
+AfterMessage = Annotated[str, *_after("msg", "a message")]
+AfterRun = Annotated[str, *_after("run", "a run")]
+AfterArtifact = Annotated[str, *_after("art", "an artifact")]
 Limit = Annotated[int, Query(ge=1, le=1000, description="The most that a page may hold")]
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import iter_route_contexts
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -117,7 +118,8 @@ def _told(request: Request, error: Exception) -> Told:
             return _told_of_validation(request, error)
         case HTTPException():
             code = CODES.get(error.status_code) or title(error.status_code).lower().replace(" ", "_")
-            return Told(error.status_code, code, error.detail, headers=dict(error.headers or {}))
+            headers = {"Allow": _allowed(request)} if error.status_code == 405 else dict(error.headers or {})
+            return Told(error.status_code, code, error.detail, headers=headers)
         case _:
             detail = f"Something went wrong here that should not have. The log has more on {request.state.request_id}."
             return Told(500, "internal_error", detail)
@@ -145,6 +147,16 @@ def _param(loc: tuple[int | str, ...]) -> str | None:
     where, *path = loc
     name = ".".join(str(part) for part in (path if where == "body" else path[:1]))
     return clean(shorten(name, LONGEST_PARAM)) or None
+
+
+def _allowed(request: Request) -> str:
+    """The methods of all routes at this path; the library names those of the first alone."""
+    there = [
+        route
+        for route in iter_route_contexts(request.app.routes)
+        if route.path_regex and route.path_regex.fullmatch(request.url.path)
+    ]
+    return ", ".join(sorted({method for route in there for method in route.methods or ()}))
 
 
 def _headers(told: Told) -> dict[str, str]:

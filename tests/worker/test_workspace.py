@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from longwick.agents import Profile
-from worker import workspace as workspace_module
 from worker.agents import Turn
 from worker.workspace import Workspace, workspace
 
@@ -264,31 +263,23 @@ def test_a_link_in_place_of_the_workspace_leads_nowhere(folder: Workspace, tmp_p
     assert contents(folder) == {}
 
 
-def test_a_file_that_becomes_a_link_is_not_followed(
-    folder: Workspace, left: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """In the moment between being found and being opened; so does a folder on the way to it."""
-    (left / "file").write_bytes(b"good")
+def test_what_becomes_a_link_meanwhile_is_not_followed(folder: Workspace, left: Path) -> None:
+    """Be it the file or a folder on the way to it; the CLI may still run."""
     (left / "sub").mkdir()
-    (left / "sub" / "passwd").write_bytes(b"good")
-    whole = workspace_module._open_beneath
-
-    def swap_and_open(beneath: int, name: str) -> object:
-        if not (left / "file").is_symlink():
-            (left / "file").unlink()
-            (left / "file").symlink_to("/etc/passwd")
-            shutil.rmtree(left / "sub")
-            (left / "sub").symlink_to("/etc")
-        return whole(beneath, name)
-
-    monkeypatch.setattr(workspace_module, "_open_beneath", swap_and_open)
-    assert contents(folder) == {}
+    for name in ("a", "file", "sub/passwd"):
+        (left / name).write_bytes(b"good")
+    files = folder.left_files()
+    assert next(files)[0] == "a"
+    (left / "file").unlink()
+    (left / "file").symlink_to("/etc/passwd")
+    shutil.rmtree(left / "sub")
+    (left / "sub").symlink_to("/etc")
+    assert [name for name, _ in files] == []
 
 
 def test_a_folder_that_vanishes_meanwhile_holds_no_files(
     folder: Workspace, left: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The CLI may still run."""
     (left / "file").write_bytes(b"good")
     whole = os.open
 

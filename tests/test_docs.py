@@ -1,0 +1,146 @@
+"""Docs that cannot lie: what there is is documented, what is documented is there, and the commands work when pasted."""
+
+import ast
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from stack import Stack, check_whole
+
+from longwick.database import Database
+from longwick.events import EventType
+from longwick.settings import PREFIX, Settings
+from longwick.storage import FolderStorage
+from mcp_server.tools import Tools
+from web.app import create_app
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+
+
+def headings(page: str) -> set[str]:
+    return set(re.findall(r"^## (.+)$", (DOCS / page).read_text(), re.MULTILINE))
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    """The code blocks of a page in a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
+
+
+def test_every_setting_is_documented_and_no_other() -> None:
+    documented = {heading for heading in headings("settings.md") if heading.startswith(PREFIX)}
+    assert documented == {PREFIX + name.upper() for name in Settings.model_fields}
+
+
+def test_every_event_is_documented_and_no_other() -> None:
+    assert headings("events.md") == {kind.value for kind in EventType}
+
+
+def test_every_route_is_documented_and_no_other() -> None:
+    app = create_app(Settings.from_environ({}))
+    served = {(method.upper(), path) for path, operations in app.openapi()["paths"].items() for method in operations}
+    documented = set(re.findall(r"^\| `([A-Z]+) (/\S+)`", (DOCS / "http-api.md").read_text(), re.MULTILINE))
+    assert documented == served
+
+
+def test_every_error_code_of_a_run_is_documented_and_no_other() -> None:
+    raised = set()
+    for path in [
+        ROOT / "worker" / "execute.py",
+        ROOT / "longwick" / "leases.py",
+        ROOT / "worker" / "agents" / "jsonl.py",
+    ]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "failure" and node.args:
+                first = node.args[0]
+                raised |= {first.value} if isinstance(first, ast.Constant) else {"storage_full"}
+            if isinstance(node, ast.keyword) and node.arg == "error_code" and isinstance(node.value, ast.Constant):
+                raised.add(node.value.value)
+    section = (DOCS / "http-api.md").read_text().partition("## Why a run failed")[2]
+    assert set(re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)) == raised - {None}
+
+
+def test_every_tool_is_documented_and_no_other(database: Database, settings: Settings, tmp_path: Path) -> None:
+    offered = {tool.name for tool in Tools(settings, database, FolderStorage(tmp_path)).offered()}
+    assert {heading.strip("`") for heading in headings("tools.md") if "_" in heading} == offered
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", *sorted(DOCS.rglob("*.md")), ROOT / "CONTRIBUTING.md"], ids=str)
+def test_links_and_named_files_are_there(page: Path) -> None:
+    text = page.read_text()
+    for target in re.findall(r"\]\(([^)#:]+)\)", text):
+        assert (page.parent / target).exists(), target
+    for named in re.findall(r"`((?:longwick|web|worker|mcp_server|tests|alembic)/[\w/.]+?\.py)\b", text):
+        assert (ROOT / named).exists(), named
+
+
+def test_the_readmes_two_commands_are_targets_of_the_makefile() -> None:
+    (commands, _) = blocks(ROOT / "README.md", "sh")
+    targets = re.findall(r"^make (\w+)", commands, re.MULTILINE)
+    assert targets == ["run", "test"]
+    makefile = (ROOT / "Makefile").read_text()
+    assert all(re.search(rf"^{target}:", makefile, re.MULTILINE) for target in targets)
+
+
+def test_the_readmes_conversation_works_when_pasted(stacks: dict[str, Stack]) -> None:
+    stack = stacks["sqlite"]
+    (_, conversation) = blocks(ROOT / "README.md", "sh")
+    assert "api=http://127.0.0.1:8000/api/v1\n" in conversation
+    pasted = conversation.replace("http://127.0.0.1:8000", stack.url)
+    done = subprocess.run(["sh", "-e"], input=pasted, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r'^id: 1\ndata: \{"seq":1,', done.stdout, re.MULTILINE)
+    assert '"type":"run.succeeded"' in done.stdout
+    assert '"output_text":"' in done.stdout.replace('": "', '":"')
+    assert '"type":"generated_file"' in done.stdout.replace('": "', '":"')
+
+
+def test_the_agents_of_the_docs_work_as_written(tmp_path: Path) -> None:
+    page = DOCS / "agents.md"
+    (listed,) = blocks(page, "toml")
+    (python,) = blocks(page, "python")
+    (shell,) = blocks(page, "sh")
+    (tmp_path / "echo_agent.py").write_text(python)
+    (tmp_path / "today.sh").write_text(shell)
+    listed += '\n[agents.today]\nadapter = "jsonl"\ncommand = ["sh", "{here}/today.sh"]\n'
+    tomllib.loads(listed)
+    (tmp_path / "agents.toml").write_text(listed)
+    with Stack(tmp_path / "stack", {"LONGWICK_AGENTS_FILE": str(tmp_path / "agents.toml")}) as stack:
+        echoed = stack.settled(stack.run("burn the candle", agent="echo"))
+        assert (echoed["status"], echoed["output_text"]) == ("succeeded", "burn the candle ")
+        today = stack.run("what day is it", agent="today")
+        assert stack.settled(today)["output_text"].startswith("Today is ")
+        assert [file["name"] for file in stack.get(f"/runs/{today['id']}/artifacts")["data"]] == ["today.txt"]
+        check_whole(stack.log_of(today))
+
+
+def test_the_project_speaks_of_itself_alone() -> None:
+    """No path of a machine, and no name of a package registry's host."""
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.split(
+        "\n"
+    )
+    words = re.compile("|".join(["/wo" + "rk/", "pypi" + r"\.org", "npm" + r"js\.", "/opt/" + "pypi"]))
+    found = [
+        f"{name}: {match[0]}"
+        for name in listed
+        if name and (ROOT / name).is_file()
+        for match in [words.search((ROOT / name).read_text(errors="replace"))]
+        if match
+    ]
+    assert found == []
+
+
+def test_commands_named_in_the_docs_exist() -> None:
+    longwick = Path(sys.executable).with_name("longwick")
+    pages = [ROOT / "README.md", *DOCS.rglob("*.md"), ROOT / "CONTRIBUTING.md"]
+    named = {command for page in pages for command in re.findall(r"`longwick ([a-z]+)\b", page.read_text())}
+    assert "up" in named
+    for command in sorted(named):
+        done = subprocess.run(
+            [longwick, command, "--help"], capture_output=True, text=True, timeout=30, check=False, env=dict(os.environ)
+        )
+        assert done.returncode == 0, f"longwick {command}: {done.stderr}"
