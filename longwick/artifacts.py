@@ -3,9 +3,11 @@
 import mimetypes
 import re
 import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import and_, func, select
 
 from longwick import events, sessions
 from longwick.database import Db, utc_now
@@ -63,62 +65,96 @@ def keep_blob(db: Db, stored: Stored) -> None:
         db.flush()
 
 
-def save(
-    db: Db,
-    session_id: str,
-    name: str,
-    stored: Stored,
-    *,
-    media_type: str,
-    call_id: str | None = None,
-    most: int = 1000,
-) -> Artifact:
-    """List a new version of the thread's file `name`, and tell it in the run's log; the bytes are in storage already.
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """How much a run may save."""
 
-    A call that was made before (the same `call_id` in the same run) gets its first result. So does a file that this
-    run saved last under this name with these bytes, when no call names it.
+    files: int
+    size: int
+    """In bytes, all files together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Save:
+    """A file that an agent wants to save."""
+
+    name: str
+    media_type: str
+    bytes: Stored
+    call_id: str | None = None
+    """The tool call, as the CLI names it: one that is repeated gets its first result."""
+
+
+def saved_before(db: Db, session: AgentSession, wanted: Save, quota: Quota) -> Artifact | None:
+    """What this run has saved already, where the same is wanted again; None where it is new and there is room for it.
+
+    Ask it before the bytes are put into storage, so that a run over its quota fills no disk either.
+
+    Raises:
+        TooMany: the run has saved as much as it may.
+    """
+    same_name = select(Artifact).where(Artifact.run_id == session.run_id, Artifact.name == wanted.name)
+    by_call = same_name.where(Artifact.call_id == wanted.call_id)
+    newest = same_name.order_by(Artifact.version.desc()).limit(1)
+    # Without an id of its own (some clients give one id to all that a piece of code saves), the newest bytes decide.
+    repeatable = [by_call] if wanted.call_id else []
+    if wanted.call_id is None or _is_taken(db, session, wanted.call_id):
+        repeatable.append(newest)
+    for before in map(db.scalar, repeatable):
+        if before is not None and before.sha256 == wanted.bytes.sha256:
+            return before
+    files, used = db.execute(
+        select(func.count(), func.coalesce(func.sum(Artifact.size), 0)).where(Artifact.run_id == session.run_id)
+    ).one()
+    if files >= quota.files:
+        raise TooMany(f"this run has saved {files} files, which is its limit", code="quota_exceeded")
+    if used + wanted.bytes.size > quota.size:
+        raise TooMany(f"this run may save {quota.size} bytes, and has saved {used}", code="quota_exceeded")
+    return None
+
+
+def save(db: Db, session_id: str, wanted: Save, quota: Quota) -> Artifact:
+    """List a new version of the thread's file, and tell it in the run's log; the bytes are in storage already.
+
+    What this run has saved before is not saved again: the call gets the first result.
 
     Raises:
         Fenced: the session, or its attempt, is over.
-        TooMany: the run has saved `most` artifacts.
+        TooMany: the run has saved as much as it may.
     """
     session = sessions.check(db, session_id)
-    before = _saved_before(db, session, name, stored, call_id)
+    before = saved_before(db, session, wanted, quota)
     if before is not None:
         return before
-    if (db.scalar(select(func.count()).where(Artifact.run_id == session.run_id)) or 0) >= most:
-        raise TooMany(f"this run has saved {most} files, which is its limit", code="quota_exceeded")
-    keep_blob(db, stored)
+    keep_blob(db, wanted.bytes)
     newest = db.scalar(
-        select(func.max(Artifact.version)).where(Artifact.thread_id == session.thread_id, Artifact.name == name)
+        select(func.max(Artifact.version)).where(Artifact.thread_id == session.thread_id, Artifact.name == wanted.name)
     )
+    free = wanted.call_id is not None and not _is_taken(db, session, wanted.call_id)
     artifact = Artifact(
         id=new_id("art"),
         thread_id=session.thread_id,
         run_id=session.run_id,
         type=ArtifactType.GENERATED_FILE,
-        name=name,
+        name=wanted.name,
         version=(newest or 0) + 1,
-        media_type=media_type,
-        size=stored.size,
-        sha256=stored.sha256,
-        call_id=call_id,
+        media_type=wanted.media_type,
+        size=wanted.bytes.size,
+        sha256=wanted.bytes.sha256,
+        call_id=wanted.call_id if free else None,
         created_at=utc_now(),
     )
     db.add(artifact)
     db.flush()
     # Last, just before COMMIT: this locks the run's row, which the run's own events wait for.
-    saved = Event(EventType.ARTIFACT_SAVED, {"artifact": to_json(artifact), "tool_call_id": call_id})
+    saved = Event(EventType.ARTIFACT_SAVED, {"artifact": to_json(artifact), "tool_call_id": wanted.call_id})
     events.append(db, session.run_id, session.attempt, [saved])
     return artifact
 
 
-def _saved_before(db: Db, session: AgentSession, name: str, stored: Stored, call_id: str | None) -> Artifact | None:
-    of_run = select(Artifact).where(Artifact.run_id == session.run_id)
-    if call_id is not None:
-        return db.scalar(of_run.where(Artifact.call_id == call_id))
-    newest = db.scalar(of_run.where(Artifact.name == name).order_by(Artifact.version.desc()).limit(1))
-    return newest if newest is not None and newest.sha256 == stored.sha256 else None
+def _is_taken(db: Db, session: AgentSession, call_id: str) -> bool:
+    taken = select(Artifact.id).where(Artifact.run_id == session.run_id, Artifact.call_id == call_id)
+    return db.scalar(taken) is not None
 
 
 def to_json(artifact: Artifact) -> dict[str, Any]:
@@ -161,6 +197,22 @@ def of_thread(db: Db, thread_id: str, *, limit: int = 100, after: str | None = N
 def of_run(db: Db, run: Run, *, limit: int = 100, after: str | None = None) -> Page[Artifact]:
     """A page of what a run saved, newest first."""
     return page(db, select(Artifact).where(Artifact.run_id == run.id), Artifact.id, limit, after, newest=True)
+
+
+def newest_of_thread(db: Db, thread_id: str) -> Sequence[Artifact]:
+    """The newest version of each of a thread's files, the file that was saved last first."""
+    newest = (
+        select(Artifact.name, func.max(Artifact.version).label("version"))
+        .where(Artifact.thread_id == thread_id)
+        .group_by(Artifact.name)
+        .subquery()
+    )
+    return db.scalars(
+        select(Artifact)
+        .join(newest, and_(Artifact.name == newest.c.name, Artifact.version == newest.c.version))
+        .where(Artifact.thread_id == thread_id)
+        .order_by(Artifact.id.desc())
+    ).all()
 
 
 def find_version(db: Db, thread_id: str, name: str, version: int | None) -> Artifact:

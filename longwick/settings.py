@@ -43,6 +43,8 @@ class Settings(BaseModel, frozen=True, extra="forbid", validate_default=True):
     artifact_bytes: int = Field(24 * 2**20, gt=0)
     """The largest artifact, in bytes."""
     artifacts_per_run: int = Field(1000, gt=0)
+    artifact_bytes_per_run: int = Field(2**30, gt=0)
+    """How much a run may save, all files together, in bytes."""
     body_bytes: int = Field(2**20, gt=0)
     """The largest body of a JSON request to the web tier, in bytes."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"

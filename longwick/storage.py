@@ -23,6 +23,11 @@ class Stored:
     size: int
 
 
+def describe(data: bytes) -> Stored:
+    """What these bytes are called once they are put."""
+    return Stored(hashlib.sha256(data).hexdigest(), len(data))
+
+
 class Storage(Protocol):
     """The seam for an object store to come."""
 
@@ -58,7 +63,7 @@ class FolderStorage:
                 for chunk in chunks:
                     size += len(chunk)
                     if size > limit:
-                        raise TooLarge(f"over the limit of {limit} bytes")
+                        raise TooLarge(f"the file is over the limit of {limit} bytes")
                     digest.update(chunk)
                     file.write(chunk)
                 file.flush()

@@ -15,12 +15,13 @@ from mcp_types import CallToolResult, TextContent, ToolAnnotations
 from pydantic import BaseModel, Field
 
 from longwick import artifacts, events, sessions
+from longwick.artifacts import Quota, Save
 from longwick.database import Database, Db
 from longwick.errors import Invalid, LongwickError, TooLarge
 from longwick.events import Event, EventType
-from longwick.models import Artifact, ArtifactType
+from longwick.models import ArtifactType
 from longwick.settings import Settings
-from longwick.storage import Storage
+from longwick.storage import Storage, describe
 from longwick.text import clean, shorten
 from mcp_server.auth import current_session
 
@@ -75,6 +76,7 @@ class Tools:
 
     def __init__(self, settings: Settings, database: Database, storage: Storage) -> None:
         self._settings = settings
+        self._quota = Quota(settings.artifacts_per_run, settings.artifact_bytes_per_run)
         self._database = database
         self._storage = storage
 
@@ -106,21 +108,11 @@ class Tools:
         artifacts.check_name(name)
         data = _decoded(content, encoding)
         media_type = artifacts.check_media_type(media_type, name, text=encoding == "utf-8")
-        stored = self._storage.put([data], limit=self._settings.artifact_bytes)
-        session_id, call_id = current_session().id, _call_id(ctx)
-
-        def save(db: Db, call_id: str | None) -> Artifact:
-            most = self._settings.artifacts_per_run
-            return artifacts.save(db, session_id, name, stored, media_type=media_type, call_id=call_id, most=most)
-
-        def save_once(db: Db) -> Artifact:
-            artifact = save(db, call_id)
-            if (artifact.name, artifact.sha256) == (name, stored.sha256):
-                return artifact
-            # No repetition but another file: some clients give one id to all that a piece of code calls.
-            return save(db, None)
-
-        artifact = self._database.write(save_once)
+        session = current_session()
+        wanted = Save(name, media_type, describe(data), _call_id(ctx))
+        self._database.read(lambda db: artifacts.saved_before(db, session, wanted, self._quota))
+        self._storage.put([data], limit=self._settings.artifact_bytes)
+        artifact = self._database.write(lambda db: artifacts.save(db, session.id, wanted, self._quota))
         log.info("saved %s (%d bytes)", artifact.id, artifact.size)
         saved = artifacts.to_json(artifact)
         marker = json.dumps({field: saved[field] for field in ("id", "name", "version")}, separators=(",", ":"))
@@ -135,7 +127,7 @@ class Tools:
         Only the newest version of each is listed, the file that was saved last first.
         """
         thread_id = current_session().thread_id
-        files = self._database.read(lambda db: _newest_versions(db, thread_id))
+        files = self._database.read(lambda db: artifacts.newest_of_thread(db, thread_id))
         listed = [ListedFile.model_validate(file) for file in files[:LISTED_FILES]]
         omitted = len(files) - len(listed)
         lines = [
@@ -242,19 +234,3 @@ def _call_id(ctx: Context[Any, Any]) -> str | None:
         if isinstance(value, str) and 0 < len(value) <= CALL_ID_CHARACTERS:
             return clean(value)
     return None
-
-
-def _newest_versions(db: Db, thread_id: str) -> list[Artifact]:
-    """The newest version of each file of a thread, the file that was saved last first."""
-    newest: dict[str, Artifact] = {}
-    after: str | None = None
-    while True:
-        page = artifacts.of_thread(db, thread_id, limit=1000, after=after)
-        for file in page.data:
-            known = newest.setdefault(file.name, file)
-            # Ids follow the clocks of several hosts, versions do not.
-            if file.version > known.version:
-                newest[file.name] = file
-        if not page.has_more:
-            return list(newest.values())
-        after = page.data[-1].id

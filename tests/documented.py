@@ -11,7 +11,7 @@ from starlette.testclient import TestClient
 from longwick.settings import Settings
 
 # What the door answers before any route is asked, and what no route foresees: `default` in the document.
-ANYWHERE = {403, 421, 500}
+ANYWHERE = {403, 421, 431, 500}
 
 Serve = Callable[[Settings], TestClient]
 """Starts the application with any settings."""

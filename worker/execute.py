@@ -3,10 +3,11 @@
 import logging
 import time
 from collections.abc import Iterable
-from typing import Any
+from typing import BinaryIO
 
 from longwick import artifacts, runs, sessions, threads, values
 from longwick.agents import Profile
+from longwick.artifacts import Quota, Save
 from longwick.database import Db
 from longwick.errors import Fenced, LongwickError, StorageFull, Unavailable
 from longwick.events import Event, notice
@@ -15,6 +16,7 @@ from longwick.models import Run, RunStatus
 from longwick.recorder import RunLog
 from longwick.runs import Outcome
 from longwick.settings import environ_values
+from longwick.storage import CHUNK
 from longwick.text import clean
 from longwick.transcript import Transcript
 from worker.agents import Adapter, End, Said, Turn, adapter_for
@@ -219,18 +221,15 @@ class Attempt:
             except LongwickError as error:
                 self._record([notice("warning", error.code, f"The file {clean(name)!r} was not saved: {error.detail}")])
 
-    def _save_left(self, name: str, file: Any) -> None:
+    def _save_left(self, name: str, file: BinaryIO) -> None:
         settings = self.parts.settings
         artifacts.check_name(name)
-        stored = self.parts.storage.put(iter(lambda: file.read(1024 * 1024), b""), limit=settings.artifact_bytes)
         session_id = self.session_id
         assert session_id is not None
         media_type = artifacts.check_media_type(None, name, text=False)
-        self.parts.database.write(
-            lambda db: artifacts.save(
-                db, session_id, name, stored, media_type=media_type, most=settings.artifacts_per_run
-            )
-        )
+        stored = self.parts.storage.put(iter(lambda: file.read(CHUNK), b""), limit=settings.artifact_bytes)
+        quota = Quota(settings.artifacts_per_run, settings.artifact_bytes_per_run)
+        self.parts.database.write(lambda db: artifacts.save(db, session_id, Save(name, media_type, stored), quota))
 
     def settle(self, outcome: Outcome) -> None:
         """Write the end into the record: the log first, then the terminal status with its event. Until it is done."""

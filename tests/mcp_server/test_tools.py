@@ -6,7 +6,6 @@ import signal
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
-from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -20,13 +19,14 @@ from sqlalchemy import text
 from waiting import wait_for
 
 from longwick import artifacts, cancellation, events, runs
+from longwick.artifacts import Quota, Save
 from longwick.database import Database, Db, utc_now
 from longwick.errors import StorageFull
 from longwick.ids import new_id
 from longwick.models import Artifact, ArtifactType, RunStatus
 from longwick.runs import Outcome
 from longwick.settings import Settings
-from longwick.storage import FolderStorage, Stored
+from longwick.storage import FolderStorage, Stored, describe
 from mcp_server.app import create_app
 from mcp_server.tools import LISTED_FILES, READ_BYTES
 
@@ -281,7 +281,7 @@ def test_arguments_that_cannot_be_are_refused_in_words(
 def test_a_file_over_the_limit_is_refused_in_words(database: Database, settings: Settings, mode: str) -> None:
     with served(create_app(settings.model_copy(update={"artifact_bytes": 1000}))) as url:
         agent = start_run(database, url)
-        assert "too_large: over the limit of 1000 bytes" in refusal(
+        assert "too_large: the file is over the limit of 1000 bytes" in refusal(
             agent.call("save_artifact", save(content="x" * 1001), mode=mode)
         )
         assert structured(agent.call("save_artifact", save(content="x" * 1000), mode=mode))["size"] == 1000
@@ -438,12 +438,10 @@ def test_a_file_that_the_user_attached_is_listed_and_read(agent: Agent, database
 
 
 def test_a_long_list_says_how_much_it_leaves_out(agent: Agent, database: Database) -> None:
-    stored = Stored(hashlib.sha256(b"").hexdigest(), 0)
+    quota = Quota(files=LISTED_FILES + 5, size=1)
     for number in range(LISTED_FILES + 5):
-        name = f"{number}.md"
-        database.write(
-            partial(artifacts.save, session_id=agent.session_id, name=name, stored=stored, media_type="text/x")
-        )
+        wanted = Save(f"{number}.md", "text/x", describe(b""))
+        database.write(lambda db: artifacts.save(db, agent.session_id, wanted, quota))
     answer = agent.call("list_artifacts")
     assert said(answer).splitlines()[-1] == "… and 5 more that were saved earlier"
     files = structured(answer)["artifacts"]

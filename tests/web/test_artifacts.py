@@ -18,6 +18,8 @@ API = "/api/v1"
 TEXT = b"0123456789"
 
 Save = Callable[..., Artifact]
+# What is the same whatever the record lives in.
+ON_SQLITE = pytest.mark.parametrize("engine_name", ["sqlite"], indirect=True)
 
 
 @pytest.fixture
@@ -35,7 +37,11 @@ def save(database: Database, settings: Settings) -> Save:
         run = run or running_run(database, new_thread(database, owner))
         session = database.write(lambda db: sessions.open_session(db, run, 60))
         stored = storage.put([content], limit=2**20)
-        return database.write(lambda db: artifacts.save(db, session.id, name, stored, media_type=media_type))
+        return database.write(
+            lambda db: artifacts.save(
+                db, session.id, artifacts.Save(name, media_type, stored), artifacts.Quota(99, 2**30)
+            )
+        )
 
     return saved
 
@@ -93,6 +99,7 @@ def test_the_bytes_come_with_what_keeps_them_from_doing_harm(client: TestClient,
         ("application/octet-stream", "attachment"),
     ],
 )
+@ON_SQLITE
 def test_a_browser_shows_safe_types_only(client: TestClient, save: Save, media_type: str, kind: str) -> None:
     artifact = save(media_type=media_type)
     answer = client.get(content(artifact))
@@ -110,6 +117,7 @@ def test_a_browser_shows_safe_types_only(client: TestClient, save: Save, media_t
         ('a"b;c%d.txt', "a_b_c_d.txt", "a%22b%3Bc%25d.txt"),
     ],
 )
+@ON_SQLITE
 def test_a_file_is_saved_under_its_own_name(
     client: TestClient, save: Save, name: str, plain: str, encoded: str
 ) -> None:
@@ -138,6 +146,7 @@ def test_who_has_the_bytes_is_not_sent_them_again(client: TestClient, save: Save
         ("bytes=-99", TEXT, "bytes 0-9/10"),
     ],
 )
+@ON_SQLITE
 def test_a_range_of_the_bytes(client: TestClient, save: Save, wanted: str, part: bytes, of: str) -> None:
     answer = client.get(content(save()), headers={"range": wanted})
     assert (answer.status_code, answer.content, answer.headers["content-range"]) == (206, part, of)
@@ -145,6 +154,7 @@ def test_a_range_of_the_bytes(client: TestClient, save: Save, wanted: str, part:
 
 
 @pytest.mark.parametrize("wanted", ["bytes=10-", "bytes=99-100", "bytes=-0", "bytes=5-3"])
+@ON_SQLITE
 def test_a_range_past_the_end(client: TestClient, save: Save, wanted: str) -> None:
     answer = client.get(content(save()), headers={"range": wanted})
     assert (answer.status_code, answer.json()["code"]) == (416, "range_not_satisfiable")
@@ -152,6 +162,7 @@ def test_a_range_past_the_end(client: TestClient, save: Save, wanted: str) -> No
 
 
 @pytest.mark.parametrize("wanted", ["bytes=0-1,4-5", "lines=0-3", "bytes=x-y", "bytes=-"])
+@ON_SQLITE
 def test_a_range_of_another_kind_is_the_whole(client: TestClient, save: Save, wanted: str) -> None:
     answer = client.get(content(save()), headers={"range": wanted})
     assert (answer.status_code, answer.content) == (200, TEXT)

@@ -7,6 +7,8 @@ from starlette.testclient import TestClient
 
 from longwick.settings import Settings
 
+pytestmark = pytest.mark.parametrize("engine_name", ["sqlite"], indirect=True)
+
 API = "/api/v1"
 
 
@@ -28,6 +30,7 @@ def test_names_of_this_machine_are_answered(client: TestClient, host: str) -> No
         "localhost:8000:1",
         "10.0.0.1:8000",
         "[::2]",
+        "[",
         "",
         "localhost, evil.example",
     ],
@@ -62,6 +65,11 @@ def test_a_page_of_another_origin_is_refused(client: TestClient, origin: str, me
     assert (refused.status_code, refused.json()["code"]) == (403, "forbidden")
     assert "access-control-allow-origin" not in refused.headers
     assert client.get(f"{API}/threads").json()["data"] == []
+
+
+def test_a_second_origin_is_seen(client: TestClient) -> None:
+    headers = [("origin", "http://127.0.0.1:8000"), ("origin", "http://evil.example")]
+    assert client.post(f"{API}/threads", headers=headers).status_code == 403
 
 
 @pytest.mark.parametrize("origin", ["http://127.0.0.1:8000", "https://127.0.0.1:8000"])
@@ -113,6 +121,12 @@ def test_a_body_up_to_the_limit_is_taken(client: TestClient, settings: Settings)
 def test_a_length_that_is_none_is_refused(client: TestClient, length: str) -> None:
     refused = client.post(f"{API}/threads", headers={"content-length": length})
     assert refused.status_code == 413
+
+
+def test_headers_over_the_limit_are_refused(client: TestClient) -> None:
+    refused = client.get("/healthz", headers={"x-large": "x" * 32 * 1024})
+    assert (refused.status_code, refused.json()["code"]) == (431, "request_header_fields_too_large")
+    assert client.get("/healthz", headers={"x-large": "x" * 31 * 1024}).status_code == 200
 
 
 def test_each_answer_has_an_id_of_its_own_that_nobody_outside_chose(client: TestClient) -> None:

@@ -1,5 +1,6 @@
 """Whether the tier lives, and whether it is ready: told within two seconds whatever is frozen."""
 
+import contextlib
 import http.server
 import threading
 import time
@@ -29,14 +30,28 @@ class _Lives(http.server.BaseHTTPRequestHandler):
     def log_message(self, *_: object) -> None: ...
 
 
-@pytest.fixture
-def mcp_url() -> Iterator[str]:
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Lives) as server:
+class _Stranger(_Lives):
+    """Some other server on that port."""
+
+    def do_GET(self) -> None:
+        self.send_response(404)
+        self.end_headers()
+
+
+@contextlib.contextmanager
+def listening(handler: type[_Lives]) -> Iterator[str]:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         yield f"http://127.0.0.1:{server.server_port}/mcp"
         server.shutdown()
         thread.join()
+
+
+@pytest.fixture
+def mcp_url() -> Iterator[str]:
+    with listening(_Lives) as url:
+        yield url
 
 
 @pytest.fixture
@@ -97,9 +112,10 @@ def test_it_is_degraded_without_redis_or_the_mcp_server(
     assert found["mcp"].startswith("does not answer")
 
 
-def test_an_mcp_server_of_somebody_else_is_none(settings: Settings, serve: Serve, mcp_url: str) -> None:
-    elsewhere = serve(settings.model_copy(update={"mcp_url": mcp_url}))
-    assert checks(elsewhere)["mcp"] == "ok"
+def test_another_server_in_the_place_of_ours_is_noticed(settings: Settings, serve: Serve) -> None:
+    with listening(_Stranger) as url:
+        client = serve(settings.model_copy(update={"mcp_url": url}))
+        assert checks(client)["mcp"] == "does not answer: GET /healthz got 404"
 
 
 @pytest.mark.parametrize("port", ["closed_port", "frozen_port"])

@@ -176,7 +176,11 @@ def others(database: Database, settings: Settings) -> dict[str, str]:
     run = running_run(database, new_thread(database, owner="other"))
     session = database.write(lambda db: sessions.open_session(db, run, 60))
     stored = FolderStorage(settings.data_dir / "blobs").put([b"secret"], limit=100)
-    artifact = database.write(lambda db: artifacts.save(db, session.id, "secret.txt", stored, media_type="text/plain"))
+    artifact = database.write(
+        lambda db: artifacts.save(
+            db, session.id, artifacts.Save("secret.txt", "text/plain", stored), artifacts.Quota(9, 2**20)
+        )
+    )
     return {"thread_id": run.thread_id, "run_id": run.id, "artifact_id": artifact.id, "seq": "1"}
 
 

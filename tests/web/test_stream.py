@@ -268,7 +268,8 @@ def test_the_last_viewer_of_a_run_ends_its_subscription(database: Database, redi
             assert len(hub._viewers[run.id]) == 2
             for source in sources:
                 await source.aclose()
-            assert hub._viewers == hub._confirmed == {}
+            assert not hub._viewers
+            assert not hub._confirmed
 
     assert hub_module.CONFIRM_SECONDS <= 0.05
     in_loop(story)

@@ -28,6 +28,7 @@ else:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.alarm(60)
     os.write(write, str(os.getpid()).encode())
+    os.closerange(0, 3)
     {then}
 """
 SLEEP = "time.sleep(60)"

@@ -39,7 +39,7 @@ def profile(**more: object) -> Profile:
 
 
 def contents(folder: Workspace) -> dict[str, bytes]:
-    return {name: file.read() for name, file in folder.left_files()}
+    return {name: file.read() for name, file in folder.left_files() if file is not None}
 
 
 # The folder
