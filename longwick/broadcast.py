@@ -100,8 +100,8 @@ class Publisher:
             self._wake.wait()
             self._wake.clear()
             try:
-                self._drain()
-                failing = False
+                if self._drain():
+                    failing = False
             except (RedisError, OSError) as error:
                 if not failing:
                     log.warning("redis takes no live copies, readers fall back on the record: %s", error)
@@ -112,9 +112,13 @@ class Publisher:
                 # By now the readers have found these in the record.
                 self._waiting.clear()
 
-    def _drain(self) -> None:
+    def _drain(self) -> bool:
+        """Tell all that waits; whether there was anything."""
+        told = False
         while self._waiting:
             with self._redis.pipeline(transaction=False) as pipeline:
                 for _ in range(min(PIPELINE, len(self._waiting))):
                     pipeline.publish(*self._waiting.popleft())
                 pipeline.execute(raise_on_error=False)
+            told = True
+        return told

@@ -38,6 +38,7 @@ class Storage(Protocol):
             TooLarge: there are more than `limit` bytes; nothing is kept.
             StorageFull: there is no space; nothing is kept.
         """
+        ...
 
     def open(self, sha256: str) -> BinaryIO:
         """The bytes of that name, seekable.
@@ -45,6 +46,7 @@ class Storage(Protocol):
         Raises:
             NotFound: there are none.
         """
+        ...
 
 
 class FolderStorage:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from sqlalchemy import and_, func, or_, select, update
 
 from longwick.database import Db, utc_now
-from longwick.errors import NotFound
+from longwick.errors import BadCursor, NotFound
 from longwick.ids import new_id
 from longwick.models import UNSETTLED, JsonObject, Message, Role, Run, Thread
 from longwick.paging import Page, page
@@ -101,13 +101,13 @@ def list_messages(db: Db, thread_id: str, *, limit: int = 100, after: str | None
     """What was said, turn by turn, in each the user first; `after` is a message's id.
 
     Raises:
-        NotFound: the cursor is no message of this thread.
+        BadCursor: the cursor is no message of this thread.
     """
     wanted = select(Message).where(Message.thread_id == thread_id)
     if after is not None:
         cursor = db.scalar(wanted.where(Message.id == after))
         if cursor is None:
-            raise NotFound(f"no message {after}")
+            raise BadCursor(f"no message {after}", param="after")
         # "user" sorts after "assistant", and comes first.
         wanted = wanted.where(
             or_(

@@ -31,10 +31,11 @@ class Check(Generic[T]):
             self._looking = asyncio.create_task(asyncio.to_thread(self._look), name="check")
             # Marks a failure as seen also when everybody has stopped waiting for it.
             self._looking.add_done_callback(lambda looking: looking.cancelled() or looking.exception())
-        done, _ = await asyncio.wait({self._looking}, timeout=seconds)
+        looking = self._looking
+        done, _ = await asyncio.wait({looking}, timeout=seconds)
         if not done:
             raise TimeoutError(f"no answer within {seconds:g} s")
-        return self._looking.result()
+        return looking.result()
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,4 +64,4 @@ def mcp_answers(mcp_url: str, seconds: float) -> None:
     finally:
         connection.close()
     if status != 200:
-        raise OSError(f"it answered {status}")
+        raise OSError(f"GET /healthz got {status}")

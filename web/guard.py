@@ -12,6 +12,7 @@ from longwick.ids import new_id
 from longwick.logs import bound
 from web.problems import problem
 
+HEADER_BYTES = 32 * 1024
 SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 # What every answer says unless its route says otherwise: nothing of ours belongs into another site's page.
 ALWAYS = {
@@ -72,12 +73,14 @@ class Guard:
 
     def _check(self, request: Request) -> None:
         """Raise what the head of a request alone is refused for."""
+        if sum(len(name) + len(value) for name, value in request.headers.raw) > HEADER_BYTES:
+            raise HTTPException(431, f"the headers are over the limit of {HEADER_BYTES} bytes")
         hosts = request.headers.getlist("host")
         if len(hosts) != 1 or not self._is_ours(hosts[0]):
             # A page whose name was made to point here (DNS rebinding) says its own name.
             raise HTTPException(421, "this server does not answer to that Host")
-        origin = request.headers.get("origin")
-        if origin is not None and origin.lower() not in (f"http://{hosts[0]}".lower(), f"https://{hosts[0]}".lower()):
+        own = {f"{scheme}://{hosts[0]}".lower() for scheme in ("http", "https")}
+        if any(origin.lower() not in own for origin in request.headers.getlist("origin")):
             raise HTTPException(403, "a page of another origin may not use this server")
         site = request.headers.get("sec-fetch-site", "none")
         if request.method not in SAFE_METHODS and site not in ("same-origin", "none"):

@@ -200,7 +200,9 @@ class Hub:
                 while True:
                     # Pongs come every few seconds; without them the connection is dead, whatever TCP thinks.
                     async with asyncio.timeout(SILENCE_SECONDS):
-                        self._hear(await pubsub.get_message(timeout=None))
+                        message = await pubsub.get_message(timeout=None)
+                    if message is not None:
+                        self._hear(message)
             finally:
                 self._pubsub = None
 

@@ -86,7 +86,7 @@ async def problem(request: Request, error: Exception) -> Response:
             logging.ERROR if told.status == 500 else logging.WARNING,
             "%s %s: %s",
             request.method,
-            request.url.path,
+            request.scope["path"],
             told.code,
             exc_info=error,
         )
@@ -96,7 +96,7 @@ async def problem(request: Request, error: Exception) -> Response:
         title=title(told.status),
         status=told.status,
         detail=detail,
-        instance=clean(request.url.path),
+        instance=clean(request.scope["path"]),
         code=told.code,
         request_id=request_id,
         error=ProblemError(message=detail, type=kind, param=told.param, code=told.code),
@@ -154,7 +154,7 @@ def _allowed(request: Request) -> str:
     there = [
         route
         for route in iter_route_contexts(request.app.routes)
-        if route.path_regex and route.path_regex.fullmatch(request.url.path)
+        if route.path_regex and route.path_regex.fullmatch(request.scope["path"])
     ]
     return ", ".join(sorted({method for route in there for method in route.methods or ()}))
 

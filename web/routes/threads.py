@@ -6,7 +6,6 @@ from fastapi import APIRouter, Body, Response
 
 from longwick import artifacts, threads
 from longwick.database import Db
-from longwick.errors import NotFound
 from web.bodies import NewRun, NewThread
 from web.dependencies import (
     AfterArtifact,
@@ -18,7 +17,6 @@ from web.dependencies import (
     TheDispatcher,
     TheRecord,
     ThreadId,
-    bad_cursor,
 )
 from web.openapi import made, responses
 from web.routes.runs import accept
@@ -78,10 +76,7 @@ def list_messages(
 
     def read(db: Db) -> MessageList:
         thread = threads.get(db, caller.owner, thread_id)
-        try:
-            page = threads.list_messages(db, thread.id, limit=limit, after=after)
-        except NotFound as error:
-            raise bad_cursor(str(after), "a message of this thread") from error
+        page = threads.list_messages(db, thread.id, limit=limit, after=after)
         return MessageList.of(page, Message.model_validate)
 
     return record.read(read)

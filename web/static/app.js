@@ -12,7 +12,7 @@ let threadId = "";
 let opened; // settles when the thread is shown
 let turns = new Map(); // run id -> Turn, in the order of the thread
 let stream = null; // the one EventSource: a thread works on one run at a time
-let draft = {}; // what was sent last, and its Idempotency-Key: sending the same again must not run it twice
+let draft = {}; // what was sent last, and its Idempotency-Key
 let atEnd = true; // whether the reader is at the end, and wants to stay there
 let lastTop = 0;
 
@@ -44,6 +44,9 @@ async function attempt(action) {
   }
 }
 
+// An Idempotency-Key: what is sent again under the same one is not run twice.
+const newKey = () => crypto.getRandomValues(new Uint8Array(16)).join("-");
+
 function element(tag, properties, ...children) {
   const made = Object.assign(document.createElement(tag), properties);
   made.append(...children);
@@ -53,7 +56,8 @@ function element(tag, properties, ...children) {
 function artifactLink({ id, name, version, size }) {
   const about = `version ${version}, ${size < 1024 ? `${size} B` : `${(size / 1024).toFixed(1)} KiB`}`;
   const href = `${API}/artifacts/${encodeURIComponent(id)}/content?download=1`;
-  return element("a", { className: "artifact", href, download: name }, name, element("small", { textContent: about }));
+  const parts = [element("span", { textContent: name }), element("small", { textContent: about })];
+  return element("a", { className: "artifact", href, download: name }, ...parts);
 }
 
 const pretty = (value) => (typeof value === "string" ? value : JSON.stringify(value, null, 2));
@@ -63,6 +67,7 @@ class Turn {
   constructor(run, messages, artifacts) {
     this.run = run;
     this.seq = 0;
+    this.againKey = newKey();
     this.parts = new Map(); // id of a message, a thought or a tool call -> its element
     this.asked = element("div", { className: "asked" });
     this.answer = element("div", { className: "answer" });
@@ -143,12 +148,15 @@ class Turn {
   async cancel() {
     this.state.textContent = "Stopping…";
     const run = await attempt(() => post(`/runs/${this.run.id}/cancel`));
+    if (!run && !this.ended) this.show(this.run.status);
     if (run && run.status in ENDED && stream?.turn !== this) this.show(run.status, run.error);
   }
 
   async retry() {
-    const run = await attempt(() => post(`/runs/${this.run.id}/retry`));
-    if (run) this.again.hidden = true;
+    const { thread_id, input, agent, model } = this.run;
+    const body = model ? { input, agent, model } : { input, agent };
+    const run = await attempt(() => post(`/threads/${thread_id}/runs`, body, { "Idempotency-Key": this.againKey }));
+    this.again.hidden = Boolean(run);
     if (run?.thread_id === threadId) addTurn(run);
   }
 }
@@ -247,7 +255,7 @@ async function send() {
   const path = threadId ? `/threads/${encodeURIComponent(threadId)}/runs` : "/runs";
   const body = agents.value ? { input: text, agent: agents.value } : { input: text };
   const sent = path + JSON.stringify(body);
-  if (draft.sent !== sent) draft = { sent, key: crypto.getRandomValues(new Uint8Array(16)).join("-") };
+  if (draft.sent !== sent) draft = { sent, key: newKey() };
   await opened;
   const run = await attempt(() => post(path, body, { "Idempotency-Key": draft.key }));
   if (!run) return;
@@ -274,14 +282,16 @@ input.onkeydown = (event) => {
   byId("composer").requestSubmit();
 };
 
-log.onclick = ({ target }) => (atEnd &&= !target.closest("summary")); // what is unfolded stays where it is
+// What is unfolded stays where it is. (void: a handler that returns false keeps the click from working.)
+log.onclick = ({ target }) => void (atEnd &&= !target.closest("summary"));
 log.onscroll = () => {
   // By the time of this event more may have come: only a way up is a wish to leave the end.
   if (log.scrollHeight - log.scrollTop - log.clientHeight < 40) atEnd = true;
   else if (log.scrollTop < lastTop) atEnd = false;
   lastTop = log.scrollTop;
 };
-new ResizeObserver(() => atEnd && (log.scrollTop = log.scrollHeight)).observe(byId("turns"));
+const sizes = new ResizeObserver(() => atEnd && (log.scrollTop = log.scrollHeight));
+for (const part of [log, byId("turns")]) sizes.observe(part); // the log shrinks as the message below it grows
 window.onhashchange = () => (opened = openThread());
 window.onfocus = listThreads;
 

@@ -56,12 +56,15 @@ class Adapter(Protocol):
 
     def launch(self, folder: Path) -> Launch:
         """How to start the CLI in the workspace `folder`."""
+        ...
 
     def translate(self, line: bytes, shown: Transcript) -> Iterator[Event | End]:
         """What a line of the CLI's output means, given what it has `shown` before; every byte is accounted for."""
+        ...
 
     def interrupt(self) -> bytes:
         """What to write to the CLI so that it stops by itself; empty where it knows no such request."""
+        ...
 
 
 def adapter_for(profile: Profile, turn: Turn) -> Adapter:
