@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import and_, func, select
 
 from longwick import events, sessions
-from longwick.database import Db, utc_now
+from longwick.database import Db, announce, utc_now
 from longwick.errors import BadName, Invalid, NotFound, TooMany
 from longwick.events import Event, EventType
 from longwick.ids import new_id
@@ -146,6 +146,7 @@ def save(db: Db, session_id: str, wanted: Save, quota: Quota) -> Artifact:
     )
     db.add(artifact)
     db.flush()
+    announce(db, artifact)
     # Last, just before COMMIT: this locks the run's row, which the run's own events wait for.
     saved = Event(EventType.ARTIFACT_SAVED, {"artifact": to_json(artifact), "tool_call_id": wanted.call_id})
     events.append(db, session.run_id, session.attempt, [saved])
@@ -182,7 +183,7 @@ def get(db: Db, owner: str, artifact_id: str) -> Artifact:
     artifact = db.scalar(
         select(Artifact)
         .join(Thread, Thread.id == Artifact.thread_id)
-        .where(Artifact.id == artifact_id, Thread.owner == owner)
+        .where(Artifact.id == artifact_id, Thread.owner == owner, Thread.deleted_at.is_(None))
     )
     if artifact is None:
         raise NotFound(f"no artifact {artifact_id}")

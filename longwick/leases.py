@@ -7,12 +7,11 @@ from typing import Generic, TypeVar
 
 from sqlalchemy import delete, select, text, update
 
-from longwick import events, runs
+from longwick import runs, transcript
 from longwick.database import Database, Db, utc_now
 from longwick.events import Event, EventType
-from longwick.models import JsonObject, Lease, Run, RunStatus, Worker
+from longwick.models import JsonObject, Lease, OnWorkerLost, Run, RunStatus, Worker
 from longwick.runs import MOST_ATTEMPTS, Outcome
-from longwick.transcript import Transcript
 
 K = TypeVar("K", bound=Hashable)
 
@@ -122,9 +121,10 @@ def recover(database: Database, held: Held, reason: str) -> Run | None:
     """End an attempt whose worker is lost; None when it shows a sign of life after all.
 
     A CLI that was never started is started again, by whoever comes first, a few times at most. One that was started
-    is not: an agent's turn is not idempotent, and to say so is better than to do it twice. All it showed is kept.
+    is not, unless its caller has said that it may: an agent's turn is not idempotent, and to say so is better than to do
+    it twice. All it showed is kept.
     """
-    run, transcript = database.read(lambda db: _read_all(db, held.run_id))
+    run, shown = database.read(lambda db: (db.get(Run, held.run_id), transcript.of_run(db, held.run_id)))
     if run is None or run.attempt != held.attempt or run.status is not RunStatus.RUNNING:
         database.write(lambda db: _drop(db, held))
         return None
@@ -137,8 +137,9 @@ def recover(database: Database, held: Held, reason: str) -> Run | None:
         ).one()
         if now.last_seq != run.last_seq or not _drop(db, held):
             return None
-        if now.spawned_at is None and now.cancel_requested_at is None and held.attempt < MOST_ATTEMPTS:
-            return runs.requeue(db, held.run_id, held.attempt, reason)
+        again = now.spawned_at is None or run.on_worker_lost is OnWorkerLost.RETRY
+        if again and now.cancel_requested_at is None and held.attempt < MOST_ATTEMPTS:
+            return runs.requeue(db, held.run_id, held.attempt, reason, shown.close(partial=True))
         if now.spawned_at is None:
             lost = Outcome(
                 RunStatus.FAILED,
@@ -148,15 +149,15 @@ def recover(database: Database, held: Held, reason: str) -> Run | None:
         else:
             lost = Outcome(
                 RunStatus.FAILED,
-                transcript.text,
+                shown.text,
                 partial=True,
                 error_code="worker_lost",
                 error_message="The worker that ran the agent was lost. What the agent had done until then is kept; "
                 "retry to have it start over.",
-                usage=transcript.usage,
+                usage=shown.usage,
             )
         told = Event(EventType.RUN_ATTEMPT_LOST, {"attempt": held.attempt, "reason": reason})
-        return runs.settle(db, held.run_id, held.attempt, lost, [*transcript.close(partial=True), told])
+        return runs.settle(db, held.run_id, held.attempt, lost, [*shown.close(partial=True), told])
 
     return database.write(end)
 
@@ -170,16 +171,3 @@ def _drop(db: Db, held: Held) -> bool:
         .execution_options(synchronize_session=False)
     )
     return dropped is not None
-
-
-def _read_all(db: Db, run_id: str) -> tuple[Run | None, Transcript]:
-    transcript = Transcript()
-    run = db.get(Run, run_id)
-    after = 0
-    while batches := events.read(db, run_id, after):
-        for batch in batches:
-            for _, line in batch.after(after):
-                event = json.loads(line)
-                transcript.add(EventType(event["type"]), event["data"])
-        after = batches[-1].last_seq
-    return run, transcript

@@ -50,6 +50,13 @@ class RunKind(StrEnum):
     BACKGROUND = "background"
 
 
+class OnWorkerLost(StrEnum):
+    """What the caller wants when the worker of a run is lost after its CLI was started."""
+
+    FAIL = "fail"
+    RETRY = "retry"
+
+
 class Role(StrEnum):
     """Who speaks in a message."""
 
@@ -107,6 +114,7 @@ class Base(DeclarativeBase):
         JsonObject: JSON,
         RunStatus: text_enum(RunStatus),
         RunKind: text_enum(RunKind),
+        OnWorkerLost: text_enum(OnWorkerLost),
         Role: text_enum(Role),
         ArtifactType: text_enum(ArtifactType),
     }
@@ -128,6 +136,7 @@ class Thread(Base):
     commits, whatever the clocks of the hosts say."""
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime]
+    deleted_at: Mapped[datetime | None]
 
 
 class Message(Base):
@@ -181,6 +190,8 @@ class Run(Base):
     artifact_generation: Mapped[bool]
     timeout_seconds: Mapped[float | None]
     idle_timeout_seconds: Mapped[float | None]
+    max_cost_usd: Mapped[float | None]
+    on_worker_lost: Mapped[OnWorkerLost] = mapped_column(server_default=OnWorkerLost.FAIL.value)
     extra: Mapped[JsonObject] = mapped_column("metadata")
     retry_of: Mapped[str | None] = mapped_column(Id)
 
@@ -201,6 +212,18 @@ class Run(Base):
     created_at: Mapped[datetime]
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
+
+
+class IdempotencyKey(Base):
+    """A submission that may be repeated: which run it made, and of what body."""
+
+    __tablename__ = "idempotency_keys"
+
+    owner: Mapped[str] = mapped_column(String(200), primary_key=True)
+    key: Mapped[str] = mapped_column(String(255), primary_key=True)
+    body_sha256: Mapped[str] = mapped_column(String(64))
+    run_id: Mapped[str] = mapped_column(ForeignKey("runs.id"))
+    created_at: Mapped[datetime] = mapped_column(index=True)
 
 
 class RunEvents(Base):

@@ -7,7 +7,7 @@ unit of work of its caller.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from sqlalchemy import delete, exists, func, select, update
+from sqlalchemy import delete, exists, func, or_, select, update
 from sqlalchemy.orm import aliased
 
 from longwick import events, sessions, threads
@@ -15,7 +15,7 @@ from longwick.database import Db, utc_now
 from longwick.errors import Fenced, NotFound
 from longwick.events import Event, EventType
 from longwick.ids import new_id
-from longwick.models import UNSETTLED, JsonObject, Lease, Role, Run, RunKind, RunStatus, Thread
+from longwick.models import UNSETTLED, JsonObject, Lease, OnWorkerLost, Role, Run, RunKind, RunStatus, Thread
 from longwick.paging import Page, page
 
 MOST_ATTEMPTS = 3
@@ -32,6 +32,8 @@ class NewRun:
     artifact_generation: bool = True
     timeout_seconds: float | None = None
     idle_timeout_seconds: float | None = None
+    max_cost_usd: float | None = None
+    on_worker_lost: OnWorkerLost = OnWorkerLost.FAIL
     extra: JsonObject = field(default_factory=dict)
     retry_of: str | None = None
 
@@ -64,6 +66,8 @@ def create(db: Db, thread: Thread, new: NewRun) -> Run:
         artifact_generation=new.artifact_generation,
         timeout_seconds=new.timeout_seconds,
         idle_timeout_seconds=new.idle_timeout_seconds,
+        max_cost_usd=new.max_cost_usd,
+        on_worker_lost=new.on_worker_lost,
         extra=new.extra,
         retry_of=new.retry_of,
         attempt=0,
@@ -78,13 +82,22 @@ def create(db: Db, thread: Thread, new: NewRun) -> Run:
     return run
 
 
+def unsettled_of(db: Db, thread_id: str) -> Sequence[Run]:
+    """The runs of a thread that are not over, in the order of their turns."""
+    return db.scalars(select(Run).where(Run.thread_id == thread_id, Run.status.in_(UNSETTLED)).order_by(Run.turn)).all()
+
+
 def get(db: Db, owner: str, run_id: str) -> Run:
     """A run of this owner.
 
     Raises:
         NotFound: there is none, or it is somebody else's.
     """
-    run = db.scalar(select(Run).where(Run.id == run_id, Run.owner == owner))
+    run = db.scalar(
+        select(Run)
+        .join(Thread, Thread.id == Run.thread_id)
+        .where(Run.id == run_id, Run.owner == owner, Thread.deleted_at.is_(None))
+    )
     if run is None:
         raise NotFound(f"no run {run_id}")
     return run
@@ -101,7 +114,7 @@ def list_runs(
     after: str | None = None,
 ) -> Page[Run]:
     """The owner's runs, newest first."""
-    wanted = select(Run).where(Run.owner == owner)
+    wanted = select(Run).join(Thread, Thread.id == Run.thread_id).where(Run.owner == owner, Thread.deleted_at.is_(None))
     if statuses:
         wanted = wanted.where(Run.status.in_(statuses))
     if kind:
@@ -226,15 +239,22 @@ def settle(db: Db, run_id: str, attempt: int, outcome: Outcome, closing: Sequenc
     return run
 
 
-def requeue(db: Db, run_id: str, attempt: int, reason: str) -> Run | None:
-    """Give a run whose CLI never started back to the queue, its next attempt to come. None when it was ended before."""
+def requeue(db: Db, run_id: str, attempt: int, reason: str, closing: Sequence[Event] = ()) -> Run | None:
+    """Give a run back to the queue, its next attempt to come: one whose CLI never started, or may be started again.
+
+    Returns None when it was ended before, or somebody wants it cancelled.
+    """
     run = events.transition(
         db,
         run_id,
         seen=(RunStatus.RUNNING, attempt),
         to=RunStatus.QUEUED,
-        events=[Event(EventType.RUN_ATTEMPT_LOST, {"attempt": attempt, "reason": reason})],
-        where=[Run.spawned_at.is_(None), Run.cancel_requested_at.is_(None)],
+        events=[*closing, Event(EventType.RUN_ATTEMPT_LOST, {"attempt": attempt, "reason": reason})],
+        where=[
+            or_(Run.spawned_at.is_(None), Run.on_worker_lost == OnWorkerLost.RETRY),
+            Run.cancel_requested_at.is_(None),
+            Run.attempt < MOST_ATTEMPTS,
+        ],
         worker_id=None,
         hinted_at=None,
         hints=0,

@@ -1,6 +1,5 @@
 """Text as it may enter the record: neither engine stores NUL, and a lone surrogate is no text at all."""
 
-import math
 from typing import Any
 
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
@@ -18,11 +17,9 @@ def clean(text: str) -> str:
 
 
 def clean_json(value: Any) -> Any:
-    """A JSON value with every string in it (names too) made clean, and null for NaN and infinity, which are no JSON."""
+    """A JSON value with every string in it (names too) made clean."""
     if isinstance(value, str):
         return clean(value)
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
     if isinstance(value, list):
         return [clean_json(item) for item in value]
     if isinstance(value, dict):

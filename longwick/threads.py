@@ -37,15 +37,47 @@ def get(db: Db, owner: str, thread_id: str) -> Thread:
     Raises:
         NotFound: there is none, or it is somebody else's.
     """
-    thread = db.scalar(select(Thread).where(Thread.id == thread_id, Thread.owner == owner))
+    thread = db.scalar(select(Thread).where(Thread.id == thread_id, Thread.owner == owner, Thread.deleted_at.is_(None)))
     if thread is None:
         raise NotFound(f"no thread {thread_id}")
     return thread
 
 
-def list_threads(db: Db, owner: str, *, limit: int = 100, after: str | None = None) -> Page[Thread]:
-    """The owner's threads, newest first."""
-    return page(db, select(Thread).where(Thread.owner == owner), Thread.id, limit, after, newest=True)
+def lock(db: Db, owner: str, thread_id: str) -> Thread:
+    """A thread of this owner, with nobody else changing what is in it until the end of this transaction.
+
+    Raises:
+        NotFound: there is none, or it is somebody else's.
+    """
+    db.execute(select(Thread.id).where(Thread.id == thread_id).with_for_update(key_share=True))
+    return get(db, owner, thread_id)
+
+
+def list_threads(
+    db: Db, owner: str, *, limit: int = 100, after: str | None = None, query: str | None = None
+) -> Page[Thread]:
+    """The owner's threads, newest first; with `query` those whose title has it."""
+    wanted = select(Thread).where(Thread.owner == owner, Thread.deleted_at.is_(None))
+    if query:
+        wanted = wanted.where(Thread.title.icontains(query, autoescape=True))
+    return page(db, wanted, Thread.id, limit, after, newest=True)
+
+
+def change(db: Db, thread: Thread, *, title: str | None = None, extra: JsonObject | None = None) -> Thread:
+    """Give a thread another title or other metadata."""
+    if title is not None:
+        thread.title = title
+    if extra is not None:
+        thread.extra = extra
+    thread.updated_at = utc_now()
+    db.flush()
+    return thread
+
+
+def hide(db: Db, thread: Thread) -> None:
+    """Delete a thread for everybody who looks: it, its runs and its files are not found any more."""
+    thread.deleted_at = utc_now()
+    db.flush()
 
 
 def active_runs(db: Db, threads: Sequence[Thread]) -> dict[str, str]:

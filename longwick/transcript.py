@@ -1,8 +1,11 @@
 """What the events of a run add up to: the text shown so far, and the blocks that are still open."""
 
+import json
 from collections.abc import Iterable
 from typing import Any
 
+from longwick import events
+from longwick.database import Db
 from longwick.events import Event, EventType
 
 
@@ -41,9 +44,9 @@ class Transcript:
             case EventType.USAGE_UPDATED:
                 self.usage = data
 
-    def add_all(self, events: Iterable[Event]) -> None:
+    def add_all(self, several: Iterable[Event]) -> None:
         """Take several."""
-        for event in events:
+        for event in several:
             self.add(event.type, event.data)
 
     @property
@@ -93,3 +96,16 @@ class Transcript:
             for call in self._open_tools
         ]
         return [*self.close_reasoning(), *self.close_messages(partial=partial), *tools]
+
+
+def of_run(db: Db, run_id: str) -> Transcript:
+    """What a run has shown, as far as the record goes."""
+    shown = Transcript()
+    after = 0
+    while batches := events.read(db, run_id, after):
+        for batch in batches:
+            for _, line in batch.after(after):
+                event = json.loads(line)
+                shown.add(EventType(event["type"]), event["data"])
+        after = batches[-1].last_seq
+    return shown

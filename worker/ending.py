@@ -1,13 +1,19 @@
-"""How a CLI is ended before its turn is over."""
+"""How a CLI is ended before its turn is over, and what then becomes of its run."""
 
 import time
 
+from longwick.models import RunStatus
 from longwick.runs import Outcome
 from worker.agents import Adapter
 from worker.process import CliProcess
 
 PATIENCE_SECONDS = 5.0
 """How long a CLI has for each way of being asked to stop."""
+
+
+def failure(code: str, message: str) -> Outcome:
+    """A run that failed, with what was shown of it kept."""
+    return Outcome(RunStatus.FAILED, partial=True, error_code=code, error_message=message)
 
 
 class Ending:

@@ -3,7 +3,7 @@
 import pytest
 from scene import OWNER, check_log, fresh, log_of, queued_run, running_run, spawned_run, types_of
 
-from longwick import cancellation, events, leases, runs, sessions, threads
+from longwick import cancellation, events, leases, runs, sessions, threads, transcript
 from longwick.database import Database
 from longwick.errors import Fenced
 from longwick.events import Event, EventType
@@ -112,17 +112,17 @@ def test_a_run_that_writes_while_it_is_recovered_is_left_alone(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = spawned_run(database)
-    read_all = leases._read_all
+    of_run = transcript.of_run
 
     def read_then_write(db: object, run_id: str) -> object:
-        found = read_all(db, run_id)  # type: ignore[arg-type] # a Db
+        found = of_run(db, run_id)  # type: ignore[arg-type] # a Db
         progress = [Event(EventType.PROGRESS, {"message": "still here", "fraction": None})]
         database.write(lambda other: events.append(other, run.id, 1, progress))
         return found
 
     seen = held(database, run)
     with monkeypatch.context() as patch:
-        patch.setattr(leases, "_read_all", read_then_write)
+        patch.setattr(transcript, "of_run", read_then_write)
         assert leases.recover(database, seen, "test") is None
     assert fresh(database, run).status is RunStatus.RUNNING
     assert held(database, run) == seen

@@ -29,6 +29,8 @@ class Turn:
     text: str
     history: Sequence[Said]
     model: str | None = None
+    shown: str = ""
+    """What earlier attempts at this very turn have shown; it is to be continued, not repeated."""
     mcp_url: str | None = None
     mcp_token: str | None = field(default=None, repr=False)
 

@@ -1,6 +1,7 @@
 """Any CLI that reads and writes JSON lines, as docs/agents.md describes them."""
 
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,9 @@ class JsonLines:
         return Launch(
             self._profile.command,
             {},
-            _line({"type": "user", "text": turn.text, "history": history}),
+            _line(
+                {"type": "user", "text": turn.text, "history": history} | ({"shown": turn.shown} if turn.shown else {})
+            ),
         )
 
     def interrupt(self) -> bytes:
@@ -108,13 +111,19 @@ def _line(message: JsonObject) -> bytes:
 def _parse(line: bytes) -> JsonObject | None:
     """The JSON object with a type that a line is, or None."""
     try:
-        said = json.loads(line.decode("utf-8", "replace"))
+        said = json.loads(line.decode("utf-8", "replace"), parse_constant=lambda name: None, parse_float=_finite)
     except (ValueError, RecursionError):
         return None
     if not isinstance(said, dict) or not isinstance(said.get("type"), str):
         return None
     cleaned: JsonObject = clean_json(said)
     return cleaned
+
+
+def _finite(digits: str) -> float | None:
+    """The number, or null: Python reads NaN and the infinities, which are no JSON, and nobody else does."""
+    number = float(digits)
+    return number if math.isfinite(number) else None
 
 
 def _string(said: JsonObject, name: str) -> str:
