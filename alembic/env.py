@@ -6,8 +6,9 @@ import sqlalchemy as sa
 from alembic import context
 from sqlalchemy import Engine
 
+from longwick.columns import Timestamp
 from longwick.database import Database
-from longwick.models import Base, Timestamp
+from longwick.models import Base
 from longwick.schema import known_table
 from longwick.settings import Settings
 

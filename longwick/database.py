@@ -19,8 +19,8 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
+from longwick.columns import Timestamp
 from longwick.errors import BadSetting, StorageFull, Unavailable
-from longwick.models import Timestamp
 
 Db = Session
 T = TypeVar("T")

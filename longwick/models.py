@@ -1,25 +1,23 @@
 """All tables on one page."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import (
     JSON,
     BigInteger,
-    DateTime,
-    Dialect,
-    Enum,
     ForeignKey,
     Index,
     MetaData,
     String,
     Text,
-    TypeDecorator,
     UniqueConstraint,
     text,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from longwick.columns import Timestamp, text_enum
 
 JsonObject = dict[str, Any]
 
@@ -69,30 +67,6 @@ class ArtifactType(StrEnum):
 
     UPLOAD = "upload"
     GENERATED_FILE = "generated_file"
-
-
-class Timestamp(TypeDecorator[datetime]):
-    """A moment in UTC, aware on both engines (SQLite keeps no offset)."""
-
-    impl = DateTime(timezone=True)
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        return value.astimezone(UTC) if value else None
-
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        return value.replace(tzinfo=UTC) if value and value.tzinfo is None else value and value.astimezone(UTC)
-
-
-def text_enum(kind: type[StrEnum]) -> Enum:
-    """An enum kept as text without a constraint, so that a new value needs no DDL on either engine."""
-    return Enum(
-        kind,
-        native_enum=False,
-        length=64,
-        create_constraint=False,
-        values_callable=lambda members: [member.value for member in members],
-    )
 
 
 Id = String(40)

@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterable
 from typing import BinaryIO
 
-from longwick import artifacts, runs, sessions, threads, values
+from longwick import artifacts, metrics, runs, sessions, threads, transcript, values
 from longwick.agents import Profile
 from longwick.artifacts import Quota, Save
 from longwick.database import Db
@@ -20,7 +20,7 @@ from longwick.storage import CHUNK
 from longwick.text import clean
 from longwick.transcript import Transcript
 from worker.agents import Adapter, End, Said, Turn, adapter_for
-from worker.ending import Ending
+from worker.ending import Ending, failure
 from worker.keeper import Hold, Stop
 from worker.parts import Parts
 from worker.process import CliProcess, Overlong
@@ -43,6 +43,8 @@ def execute(parts: Parts, run_id: str) -> Run | None:
     run = parts.database.write(lambda db: runs.claim(db, run_id, parts.worker_id, {}))
     if run is None:
         return None
+    if run.attempt == 1 and run.started_at:
+        metrics.QUEUE_SECONDS.labels(run.kind).observe(max(0, (run.started_at - run.created_at).total_seconds()))
     hold = parts.keeper.hold(run.id, run.attempt, claimed_at)
     run_log = parts.recorder.open(run.id, run.attempt, on_fenced=lambda: hold.ask_to_stop(Stop.FENCED))
     attempt = Attempt(parts, run, hold, run_log)
@@ -62,11 +64,6 @@ def execute(parts: Parts, run_id: str) -> Run | None:
             parts.recorder.close(run_log)
             hold.close()
     return attempt.settled
-
-
-def failure(code: str, message: str) -> Outcome:
-    """A run that failed, with what was shown of it kept."""
-    return Outcome(RunStatus.FAILED, partial=True, error_code=code, error_message=message)
 
 
 class Attempt:
@@ -99,6 +96,8 @@ class Attempt:
                 return
             with process:
                 outcome = self._follow(process, adapter)
+                if outcome.error_code == "worker_shutdown" and self._hand_back():
+                    return
                 self._collect(folder)
                 self.settle(outcome)
                 self._let_it_exit(process)
@@ -108,13 +107,13 @@ class Attempt:
         """Register the session, note that the CLI is about to start, and gather what it is told; in one transaction."""
         run, wants_files = self.run, self.run.artifact_generation
 
-        def prepare(db: Db) -> tuple[list[Said], sessions.Opened | None]:
+        def prepare(db: Db) -> tuple[list[Said], sessions.Opened | None, Transcript]:
             session = sessions.open_session(db, run, self._timeout() + 60) if wants_files else None
             runs.mark_spawned(db, run)
             history = [Said(message.role.value, message.text) for message in threads.history(db, run)]
-            return history, session
+            return history, session, transcript.of_run(db, run.id) if run.attempt > 1 else Transcript()
 
-        history, session = self.parts.database.write(prepare)
+        history, session, self.shown = self.parts.database.write(prepare)
         self.session_id = session.id if session else None
         token = session.token if session else None
         return Turn(
@@ -124,6 +123,7 @@ class Attempt:
             run.input,
             history,
             run.model,
+            self.shown.text,
             mcp_url=self.parts.settings.mcp_url if token else None,
             mcp_token=token,
         )
@@ -163,6 +163,8 @@ class Attempt:
                 ending.begin(failure("worker_shutdown", "The worker was told to stop before the agent was done."))
             elif now - started > self._timeout():
                 ending.begin(failure("timeout", f"The agent was not done after {self._timeout():g} s."))
+            elif run.max_cost_usd is not None and self._cost() > run.max_cost_usd:
+                ending.begin(failure("budget_exceeded", f"The agent has used more than {run.max_cost_usd:g} USD."))
             elif now - heard > idle_seconds:
                 ending.begin(failure("idle_timeout", f"The agent said nothing for {idle_seconds:g} s."))
             ending.step()
@@ -235,7 +237,6 @@ class Attempt:
         """Write the end into the record: the log first, then the terminal status with its event. Until it is done."""
         text = outcome.text or self.shown.text
         usage = self.shown.usage or {}
-        cost = usage.get("cost_usd")
         whole = Outcome(
             outcome.status,
             text,
@@ -243,7 +244,7 @@ class Attempt:
             outcome.error_code,
             outcome.error_message,
             {name: count for name, count in usage.items() if name != "cost_usd"} or None,
-            float(cost) if isinstance(cost, int | float) else None,
+            self._cost() if "cost_usd" in usage else None,
         )
         closing = [
             values.inline_or_refer(self.parts.database, self.parts.storage, event)
@@ -279,6 +280,19 @@ class Attempt:
 
     def _told_to_stop(self) -> bool:
         return self.hold.stop is not None or self.parts.draining.is_set()
+
+    def _hand_back(self) -> bool:
+        """Give the run to the next worker, where its caller has said that it may be started again."""
+        self.log.flush(wait=self._still_ours)
+        closing = self.shown.close(partial=True)
+        handed = self.parts.database.write(
+            lambda db: runs.requeue(db, self.run.id, self.run.attempt, "its worker was told to stop", closing)
+        )
+        return handed is not None
+
+    def _cost(self) -> float:
+        cost = (self.shown.usage or {}).get("cost_usd")
+        return float(cost) if isinstance(cost, int | float) else 0.0
 
     def _timeout(self) -> float:
         return self.run.timeout_seconds or self.parts.settings.run_timeout_seconds

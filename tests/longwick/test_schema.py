@@ -9,8 +9,9 @@ from processes import Launch
 from sqlalchemy import Column, MetaData, Table, inspect, select, text, update
 
 from longwick import schema
+from longwick.columns import text_enum
 from longwick.database import Database, Db, utc_now
-from longwick.models import Artifact, ArtifactType, Blob, Thread, text_enum
+from longwick.models import Artifact, ArtifactType, Blob, Thread
 
 ROOT = Path(__file__).parents[2]
 MIGRATE = "import sys; from longwick import database, schema; schema.upgrade(database.Database(sys.argv[1]))"
