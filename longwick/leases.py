@@ -121,8 +121,8 @@ def recover(database: Database, held: Held, reason: str) -> Run | None:
     """End an attempt whose worker is lost; None when it shows a sign of life after all.
 
     A CLI that was never started is started again, by whoever comes first, a few times at most. One that was started
-    is not, unless its caller has said that it may: an agent's turn is not idempotent, and saying so is better than doing
-    it twice. All it showed is kept.
+    is not, unless its caller has said that it may: an agent's turn is not idempotent, and saying so beats doing it
+    twice. All it showed is kept.
     """
     run, shown = database.read(lambda db: (db.get(Run, held.run_id), transcript.of_run(db, held.run_id)))
     if run is None or run.attempt != held.attempt or run.status is not RunStatus.RUNNING:
