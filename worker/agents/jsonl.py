@@ -111,7 +111,7 @@ def _line(message: JsonObject) -> bytes:
 def _parse(line: bytes) -> JsonObject | None:
     """The JSON object with a type that a line is, or None."""
     try:
-        said = json.loads(line.decode("utf-8", "replace"), parse_constant=lambda name: None, parse_float=_finite)
+        said = _decoder.decode(line.decode("utf-8", "replace"))
     except (ValueError, RecursionError):
         return None
     if not isinstance(said, dict) or not isinstance(said.get("type"), str):
@@ -124,6 +124,9 @@ def _finite(digits: str) -> float | None:
     """The number, or null: Python reads NaN and the infinities, which are no JSON, and nobody else does."""
     number = float(digits)
     return number if math.isfinite(number) else None
+
+
+_decoder = json.JSONDecoder(parse_constant=lambda name: None, parse_float=_finite)
 
 
 def _string(said: JsonObject, name: str) -> str:
