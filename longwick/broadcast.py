@@ -12,6 +12,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
+from longwick import metrics
 from longwick.events import Batch
 
 log = logging.getLogger(__name__)
@@ -91,6 +92,7 @@ class Publisher:
     def _tell(self, channel: str, message: bytes) -> None:
         if len(self._waiting) == WAITING_BATCHES:
             self.dropped += 1
+            metrics.LIVE_COPIES_DROPPED.inc()
         self._waiting.append((channel, message))
         self._wake.set()
 
@@ -110,6 +112,7 @@ class Publisher:
                     return
                 time.sleep(PAUSE_SECONDS)
                 # By now the readers have found these in the record.
+                metrics.LIVE_COPIES_DROPPED.inc(len(self._waiting))
                 self._waiting.clear()
 
     def _drain(self) -> bool:

@@ -1,4 +1,7 @@
-"""The `longwick` command."""
+"""The `longwick` command: what runs on this machine. (The commands of a client are in longwick/commands.py.)
+
+The record's libraries take a second to import: only the commands that need them do it.
+"""
 
 import os
 import sys
@@ -8,14 +11,14 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from longwick import __version__, embedded, logs, schema
-from longwick.database import Database
+from longwick import __version__, commands, wording
 from longwick.errors import LongwickError
 from longwick.settings import Settings
 
 app = typer.Typer(
     help="Runs CLI agents behind a web chat, as durable jobs.", no_args_is_help=True, pretty_exceptions_enable=False
 )
+app.add_typer(commands.app)
 
 Host = Annotated[str | None, typer.Option(help="The address to listen on (LONGWICK_HOST).")]
 Port = Annotated[int | None, typer.Option(help="The port to listen on (LONGWICK_PORT); 0 takes a free one.")]
@@ -30,7 +33,9 @@ def up(
     no_flower: Annotated[bool, typer.Option("--no-flower", help="Leave out Flower.")] = False,
     open_page: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
 ) -> None:
-    """Everything on this machine, with one command: Valkey, migrations, web page, MCP server and worker."""
+    """Everything on this machine, with one command: Valkey, migrations, web page, MCP server, worker and Flower."""
+    from longwick import embedded, logs
+
     settings = Settings.from_environ(host=host, port=port, data_dir=data_dir)
     logs.configure(settings.model_copy(update={"log_format": "text"}), "up")
 
@@ -42,12 +47,15 @@ def up(
         if open_page:
             webbrowser.open(url)
 
-    embedded.up(settings, say, when_ready)
+    embedded.up(settings, say, when_ready, with_flower=not no_flower)
 
 
 @app.command()
 def migrate() -> None:
     """Bring the record to the newest schema; safe to run twice, at once, and while older code runs."""
+    from longwick import schema
+    from longwick.database import Database
+
     settings = Settings.from_environ()
     database = Database(settings.database)
     schema.upgrade(database)
@@ -76,6 +84,27 @@ def worker(
 
 
 @app.command()
+def flower(
+    host: Annotated[str | None, typer.Option(help="The address to listen on; 127.0.0.1 if left out.")] = None,
+    port: Annotated[int | None, typer.Option(help="The port to listen on (LONGWICK_FLOWER_PORT).")] = None,
+) -> None:
+    """Flower alone: shows the runs as tasks of Celery, to whoever has its password."""
+    _become("longwick.flower", **{"--host": host, "--port": port})
+
+
+@app.command()
+def doctor(
+    data_dir: DataDir = None,
+    json: Annotated[bool, typer.Option("--json", help="One line of JSON for each finding, for a pipe.")] = False,
+) -> None:
+    """What is installed, reachable and safe, in words; the exit status is 1 when something is wrong."""
+    from longwick.doctor import examine, report
+
+    if report(examine(data_dir), json=json):
+        raise typer.Exit(1)
+
+
+@app.command()
 def version() -> None:
     """The version of Longwick."""
     typer.echo(__version__)
@@ -92,5 +121,5 @@ def main() -> None:
     try:
         app()
     except LongwickError as error:
-        typer.echo(f"longwick: {error.detail}", err=True)
+        typer.echo(f"longwick: {wording.clean(error.detail)}", err=True)
         sys.exit(1)

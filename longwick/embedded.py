@@ -1,7 +1,6 @@
 """Everything on one machine, as one process tree: Valkey and a process for each tier, kept up until told to stop."""
 
 import fcntl
-import ipaddress
 import json
 import logging
 import signal
@@ -16,7 +15,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Self
 
-from longwick import schema
+from longwick import passwords, schema
 from longwick.database import Database
 from longwick.errors import BadSetting, LongwickError
 from longwick.settings import Settings
@@ -35,14 +34,6 @@ LOG_BYTES = 10 * 2**20
 BACKLOG = 2048
 
 Say = Callable[[str], None]
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a server that binds to `host` can be reached from this machine only."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 class Tier:
@@ -135,14 +126,16 @@ class Stop:
         return self._asked.wait(within)
 
 
-def up(settings: Settings, say: Say, when_ready: Callable[[str], None] = lambda url: None) -> None:
+def up(
+    settings: Settings, say: Say, when_ready: Callable[[str], None] = lambda url: None, *, with_flower: bool = True
+) -> None:
     """Run everything until Ctrl-C or SIGTERM; `say` is told what happens, `when_ready` the URL once it answers.
 
     Raises:
         BadSetting: the data dir is in use, the address is taken or not loopback, or a tier refuses its settings.
         Unavailable: a part does not start.
     """
-    check_bind(settings)
+    settings.check_bind(settings.host)
     began = time.monotonic()
     with ExitStack() as stack:
         stop = stack.enter_context(Stop())
@@ -160,6 +153,7 @@ def up(settings: Settings, say: Say, when_ready: Callable[[str], None] = lambda 
                 "database_url": settings.database,
                 "mcp_url": f"http://127.0.0.1:{_port(mcp_socket)}/mcp",
                 "port": _port(web_socket),
+                "worker_metrics_port": settings.worker_metrics_port or _free_port(),
                 # Somebody waits at the terminal.
                 "drain_seconds": settings.drain_seconds
                 if "drain_seconds" in settings.model_fields_set
@@ -180,31 +174,43 @@ def up(settings: Settings, say: Say, when_ready: Callable[[str], None] = lambda 
         stack.callback(web.stop, STOP_SECONDS)
         worker.start()
         stack.callback(worker.stop, settings.drain_seconds + STOP_SECONDS)
-        _wait_until_ready(url, [mcp, web, worker], stop, say)
+        tiers = [mcp, web, worker]
+        _wait_until_ready(url, tiers, stop, say)
         if not stop.asked(0):
             say(f"ready after {time.monotonic() - began:.1f} s")
             when_ready(url)
+            if with_flower:
+                # Last, as nothing that only watches may hold up the others.
+                tiers.append(stack.enter_context(_flower(settings, say)))
+            ports = [_port(web_socket), _port(mcp_socket), settings.worker_metrics_port]
+            say(f"metrics: {', '.join(f'http://127.0.0.1:{port}/metrics' for port in ports)} (web, MCP server, worker)")
         while not stop.asked(LOOK_SECONDS):
             if valkey and not valkey.alive():
                 say("Valkey ended and is started again")
                 with suppress(LongwickError):
                     valkey.start()
-            for tier in (mcp, web, worker):
+            for tier in tiers:
                 tier.keep_up(say)
         say("stopping")
 
 
-def check_bind(settings: Settings) -> None:
-    """Refuse an address that others can reach, as long as nothing asks them who they are.
-
-    Raises:
-        BadSetting: it is such an address.
-    """
-    if not is_loopback(settings.host):
-        raise BadSetting(
-            f"LONGWICK_HOST: {settings.host} can be reached from other machines, and there is no sign-in yet: "
-            "anyone there could run agents here. Use 127.0.0.1, and a tunnel (ssh -L) to reach it from elsewhere."
-        )
+@contextmanager
+def _flower(settings: Settings, say: Say) -> Iterator[Tier]:
+    """Flower, and word of where it is and who may look."""
+    with ExitStack() as stack:
+        try:
+            listening = stack.enter_context(_listen("127.0.0.1", settings.flower_port))
+        except BadSetting:
+            say(f"port {settings.flower_port} is taken, so Flower gets another (LONGWICK_FLOWER_PORT)")
+            listening = stack.enter_context(_listen("127.0.0.1", 0))
+        tier = Tier("flower", "longwick.flower", ["--fd", str(listening.fileno())], settings, listening)
+        password, new = passwords.of_flower(settings)
+        place = "LONGWICK_FLOWER_PASSWORD" if settings.flower_password else passwords.flower_file(settings)
+        shown = f"{password}, shown this once and kept in {place}" if new else f"in {place}"
+        say(f"Flower: http://127.0.0.1:{_port(listening)} (user {passwords.FLOWER_USER}, password {shown})")
+        tier.start()
+        stack.callback(tier.stop, STOP_SECONDS)
+        yield tier
 
 
 def _wait_until_ready(url: str, tiers: list[Tier], stop: Stop, say: Say) -> None:
@@ -249,6 +255,11 @@ def _listen(host: str, port: int) -> socket.socket:
         raise BadSetting(f"cannot listen on {host}:{port} ({error.strerror}); choose another with --port") from error
     listening.listen(BACKLOG)
     return listening
+
+
+def _free_port() -> int:
+    with _listen("127.0.0.1", 0) as listening:
+        return _port(listening)
 
 
 def _port(listening: socket.socket) -> int:

@@ -61,5 +61,7 @@ def configure(settings: Settings, tier: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter(tier) if settings.log_format == "json" else TextFormatter(tier))
     logging.basicConfig(level=settings.log_level.upper(), handlers=[handler], force=True)
+    # Warnings of Python become lines like all others.
+    logging.captureWarnings(True)
     for noisy in ("httpx2", "mcp", "kombu", "amqp", "alembic", "sqlalchemy.engine"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

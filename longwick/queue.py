@@ -7,7 +7,7 @@ never what. The rows are the outbox: `dispatch` sends hints for the queued runs 
 import logging
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -19,6 +19,7 @@ from redis.exceptions import RedisError
 from sqlalchemy import and_, func, or_, select, update
 from sqlalchemy.orm import aliased
 
+from longwick import metrics
 from longwick.broadcast import connect
 from longwick.database import Database, Db, utc_now
 from longwick.errors import LongwickError
@@ -84,6 +85,7 @@ class Dispatcher:
         self._database = database
         self._redis = connect(redis_url)
         self._celery = celery_app(redis_url, socket_timeout=0.5)
+        self._ends: deque[Hint] = deque(maxlen=MOST_HINTS)
         self._wake = threading.Event()
         self._stopping = False
         self._failing = False
@@ -103,6 +105,11 @@ class Dispatcher:
     def wake(self) -> None:
         """A run was accepted or settled, or time has passed: have a look. Returns at once."""
         self._wake.set()
+
+    def tell_end(self, run: Run) -> None:
+        """Have a worker look once more at a run whose own task cannot tell of its end; Flower alone would miss it."""
+        if run.status.terminal:
+            self._ends.append(Hint(run.id, run.kind))
 
     def _run(self) -> None:
         while not self._stopping:
@@ -133,15 +140,20 @@ class Dispatcher:
         sent = 0
         try:
             for hint in hints:
-                self._celery.send_task(
-                    EXECUTE_TASK, args=[hint.run_id], task_id=hint.run_id, queue=hint.lane.value, retry=False
-                )
+                self._send(hint)
                 sent += 1
         finally:
             if sent < len(hints):
                 unsent = hints[sent:]
                 self._database.write(lambda db: _unmark(db, unsent))
+        while self._ends:
+            self._send(self._ends.popleft())
         return hints
+
+    def _send(self, hint: Hint) -> None:
+        lane = hint.lane.value
+        self._celery.send_task(EXECUTE_TASK, args=[hint.run_id], task_id=hint.run_id, queue=lane, retry=False)
+        metrics.HINTS_SENT.labels(lane).inc()
 
 
 def choose_hints(db: Db) -> list[Hint]:

@@ -1,5 +1,6 @@
 """Every knob of Longwick; the only reader of the process's environment."""
 
+import ipaddress
 import os
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
@@ -12,6 +13,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 from longwick.errors import BadSetting
 
 PREFIX = "LONGWICK_"
+FILE = "_FILE"
 # Names that an agent or a client is given; a server command meets them and must not call them misspelt.
 FOREIGN_NAMES = {"RUN_ID", "THREAD_ID", "ATTEMPT", "MCP_TOKEN", "URL", "API_KEY"}
 
@@ -24,7 +26,14 @@ class Settings(BaseModel, frozen=True, extra="forbid", validate_default=True):
     redis_url: str = ""
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)
+    trust_network: bool = False
+    """Whether whoever reaches an address of ours that is not loopback may be taken for the owner."""
     mcp_url: str = "http://127.0.0.1:8001/mcp"
+    worker_metrics_port: int = Field(0, ge=0, le=65535)
+    """0 for none."""
+    flower_port: int = Field(5555, ge=0, le=65535)
+    flower_password: str = ""
+    """Made, and kept in the data dir, where none is set."""
     agents_file: Path | None = None
     default_agent: str | None = None
     claude_bin: Path | None = None
@@ -71,6 +80,18 @@ class Settings(BaseModel, frozen=True, extra="forbid", validate_default=True):
         """The URL of Redis: what was set, or a server on its usual port."""
         return self.redis_url or "redis://127.0.0.1:6379/0"
 
+    def check_bind(self, host: str) -> None:
+        """Refuse an address that others can reach, as long as nothing asks them who they are.
+
+        Raises:
+            BadSetting: it is one, and the network is not said to be trusted.
+        """
+        if not is_loopback(host) and not self.trust_network:
+            raise BadSetting(
+                f"LONGWICK_HOST: {host} can be reached from other machines, and there is no sign-in yet: anyone there "
+                "could run agents here. Use 127.0.0.1, and a tunnel (ssh -L) to reach it from elsewhere."
+            )
+
     @classmethod
     def from_environ(cls, environ: Mapping[str, str] | None = None, **overrides: object) -> Self:
         """Read `LONGWICK_*` from `.env` and the environment (which wins), then `overrides` that are not None.
@@ -78,10 +99,12 @@ class Settings(BaseModel, frozen=True, extra="forbid", validate_default=True):
         Raises:
             BadSetting: a name that is not known (with the nearest that is) or a value that does not fit.
         """
+        sources: list[Mapping[str, str | None]] = [environ or {}]
         if environ is None:
-            from_file = {name: value for name, value in dotenv_values(".env").items() if value is not None}
-            environ = {**from_file, **os.environ}
-        named = {name.removeprefix(PREFIX): value for name, value in environ.items() if name.startswith(PREFIX)}
+            sources = [dotenv_values(".env"), os.environ]
+        named: dict[str, str] = {}
+        for source in sources:
+            named |= _ours(source, cls.model_fields)
         values: dict[str, object] = {}
         for name, value in named.items():
             field = name.lower()
@@ -110,7 +133,37 @@ class Settings(BaseModel, frozen=True, extra="forbid", validate_default=True):
             for name, value in self.model_dump().items()
             if value not in (None, "")
         }
-        return {**os.environ, **named}
+        return {name: value for name, value in os.environ.items() if name.removesuffix(FILE) not in named} | named
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a server that binds to `host` can be reached from this machine only."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _ours(environ: Mapping[str, str | None], fields: Iterable[str]) -> dict[str, str]:
+    """The variables that are meant for us, without their prefix; a setting's `NAME_FILE` is the NAME in that file.
+
+    Raises:
+        BadSetting: such a file cannot be read, or its NAME is set, too.
+    """
+    given = {name.removeprefix(PREFIX): value or "" for name, value in environ.items() if name.startswith(PREFIX)}
+    ours = {}
+    for name, value in given.items():
+        setting = name.removesuffix(FILE)
+        if name.lower() in fields or setting.lower() not in fields:
+            ours[name] = value
+        elif value and given.get(setting):
+            raise BadSetting(f"{PREFIX}{setting} and {PREFIX}{name} are both set; choose one")
+        elif value:
+            try:
+                ours[setting] = Path(value).read_text().rstrip("\r\n")
+            except (OSError, UnicodeDecodeError) as error:
+                raise BadSetting(f"{PREFIX}{name}: {value} cannot be read: {error}") from error
+    return ours
 
 
 def environ_values(names: Iterable[str]) -> dict[str, str]:

@@ -5,6 +5,7 @@ Stateless and with JSON answers: any replica serves any request, and a client th
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 from urllib.parse import urlsplit
 
 from mcp.server import MCPServer
@@ -12,10 +13,10 @@ from mcp.server.streamable_http_manager import StreamableHTTPASGIApp
 from mcp.server.transport_security import TransportSecuritySettings
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from longwick import __version__
+from longwick import __version__, metrics
 from longwick.broadcast import Publisher
 from longwick.database import Database
 from longwick.errors import BadSetting
@@ -41,7 +42,12 @@ def create_app(settings: Settings, storage: Storage | None = None) -> Starlette:
         BadSetting: `LONGWICK_MCP_URL` is not a URL, or the database is none that the record can live in.
     """
     publisher = Publisher(settings.redis)
-    database = Database(settings.database, after_commit=publisher.publish)
+
+    def tell(announced: list[Any]) -> None:
+        metrics.count(announced)
+        publisher.publish(announced)
+
+    database = Database(settings.database, after_commit=tell)
     tools = Tools(settings, database, storage or FolderStorage(settings.data_dir / "blobs"))
     # Without `subscriptions` a client that asks to listen is told at once that there is nothing to listen to.
     server = MCPServer(
@@ -68,6 +74,7 @@ def create_app(settings: Settings, storage: Storage | None = None) -> Starlette:
             # A GET would open a stream that is held for as long as its CLI lives and never says anything.
             Route("/mcp", RequireSession(endpoint, database), methods=["POST"]),
             Route("/healthz", healthz),
+            Route("/metrics", scraped),
         ],
         lifespan=lifespan,
     )
@@ -76,6 +83,11 @@ def create_app(settings: Settings, storage: Storage | None = None) -> Starlette:
 async def healthz(request: Request) -> JSONResponse:
     """Whether this process answers; whether the record does is the web tier's `/readyz` to say."""
     return JSONResponse({"status": "ok"})
+
+
+async def scraped(request: Request) -> Response:
+    """Prometheus's text; there is nothing in it that only some may see."""
+    return Response(metrics.exposition(), headers={"content-type": metrics.CONTENT_TYPE})
 
 
 def _security(mcp_url: str) -> TransportSecuritySettings:

@@ -14,7 +14,7 @@ from mcp.server.mcpserver.tools import Tool
 from mcp_types import CallToolResult, TextContent, ToolAnnotations
 from pydantic import BaseModel, Field
 
-from longwick import artifacts, events, sessions
+from longwick import artifacts, events, metrics, sessions
 from longwick.artifacts import Quota, Save
 from longwick.database import Database, Db
 from longwick.errors import Invalid, LongwickError, TooLarge
@@ -193,11 +193,17 @@ def _tool(function: Callable[..., CallToolResult], hints: ToolAnnotations) -> To
 
     @functools.wraps(function)
     def in_words(*args: Any, **kwargs: Any) -> CallToolResult:
+        outcome = "internal_error"
         try:
-            return function(*args, **kwargs)
+            answer = function(*args, **kwargs)
+            outcome = "ok"
+            return answer
         except LongwickError as error:
+            outcome = error.code
             log.info("%s was refused: %s", function.__name__, error.code)
             raise ToolError(f"{error.code}: {error.detail}") from error
+        finally:
+            metrics.MCP_CALLS.labels(function.__name__, outcome).inc()
 
     tool = Tool.from_function(in_words, description=inspect.getdoc(function), annotations=hints)
     arguments = tool.fn_metadata.arg_model

@@ -17,13 +17,15 @@ from waiting import wait_for
 
 Json = dict[str, Any]
 AGENTS = Path(__file__).parent / "agents"
-TIERS = {"web": "web", "mcp": "mcp_server", "worker": "worker"}
+TIERS = {"web": "web", "mcp": "mcp_server", "worker": "worker", "flower": "longwick.flower"}
 
 
 class Stack:
     """A running `longwick up`. Enter it to start, leave it to end all of it."""
 
-    def __init__(self, folder: Path, env: Mapping[str, str], ready_seconds: float = 30) -> None:
+    def __init__(
+        self, folder: Path, env: Mapping[str, str], ready_seconds: float = 30, *, flower: bool = False
+    ) -> None:
         self.folder = folder
         self.data_dir = folder / "data"
         self._env = {
@@ -33,6 +35,7 @@ class Stack:
             "LONGWICK_DRAIN_SECONDS": "1",
             **env,
         }
+        self._options = [] if flower else ["--no-flower"]
         self._ready_seconds = ready_seconds
         self.process: Process
         self.url = ""
@@ -41,7 +44,7 @@ class Stack:
     def __enter__(self) -> Self:
         self.folder.mkdir(parents=True, exist_ok=True)
         longwick = Path(sys.executable).with_name("longwick")
-        self.process = Process([longwick, "up"], self.folder / "up.log", env=self._env)
+        self.process = Process([longwick, "up", *self._options], self.folder / "up.log", env=self._env)
         try:
             ready = wait_for(self._url_said, self._ready_seconds, "longwick up to say its URL")
         except AssertionError:

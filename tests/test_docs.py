@@ -48,7 +48,7 @@ def test_every_route_is_documented_and_no_other() -> None:
 
 
 def test_every_error_code_of_a_run_is_documented_and_no_other() -> None:
-    raised = set()
+    raised: set[str] = set()
     for path in [
         ROOT / "worker" / "execute.py",
         ROOT / "longwick" / "leases.py",

@@ -13,7 +13,6 @@ from longwick import logs
 from longwick.errors import BadSetting
 from longwick.settings import Settings
 from web.app import create_app
-from web.guard import is_loopback
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +55,7 @@ def main() -> None:
         settings = Settings.from_environ(host=given.host, port=given.port)
         logs.configure(settings, "web")
         app = create_app(settings)
-        listening = _listen(settings) if given.fd is None else _inherit(given.fd)
+        listening = _listen(settings) if given.fd is None else _inherit(settings, given.fd)
     except (BadSetting, ValueError) as error:
         parser.exit(2, f"longwick: {error}\n")
     host, port = listening.getsockname()[:2]
@@ -67,24 +66,19 @@ def main() -> None:
 
 def _listen(settings: Settings) -> socket.socket:
     host, port = settings.host, settings.port
-    if not is_loopback(host):
-        raise BadSetting(
-            f"LONGWICK_HOST: {host} can be reached from other machines, and there are no keys yet that would keep "
-            "strangers from starting agents; use 127.0.0.1"
-        )
+    settings.check_bind(host)
     try:
         return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:
         raise BadSetting(f"LONGWICK_PORT: cannot listen on {host}:{port}: {error.strerror}") from error
 
 
-def _inherit(descriptor: int) -> socket.socket:
+def _inherit(settings: Settings, descriptor: int) -> socket.socket:
     try:
         inherited = socket.socket(fileno=descriptor)
     except OSError as error:
         raise BadSetting(f"--fd: {descriptor} is no socket: {error.strerror}") from error
-    if not is_loopback(inherited.getsockname()[0]):
-        raise BadSetting(f"--fd: the socket listens on {inherited.getsockname()[0]}, which is not loopback")
+    settings.check_bind(str(inherited.getsockname()[0]))
     return inherited
 
 

@@ -9,7 +9,7 @@ from fastapi import APIRouter, FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from longwick import __version__
+from longwick import __version__, metrics
 from longwick.broadcast import Publisher
 from longwick.cancellation import CancelAsked
 from longwick.database import Database
@@ -41,6 +41,7 @@ def create_app(settings: Settings) -> FastAPI:
     publisher = Publisher(settings.redis)
 
     def tell(announced: list[Any]) -> None:
+        metrics.count(announced)
         publisher.publish(announced)
         for asked in announced:
             if isinstance(asked, CancelAsked):
@@ -82,6 +83,7 @@ def create_app(settings: Settings) -> FastAPI:
         record=Check(lookout.look),
         redis=Check(partial(redis_answers, settings.redis)),
         mcp=Check(partial(mcp_answers, settings.mcp_url, MCP_SECONDS)),
+        unsettled=Check(partial(database.read, metrics.count_unsettled)),
     )
 
     app.add_middleware(Guard, host=settings.host, body_bytes=settings.body_bytes)

@@ -40,11 +40,12 @@ class Check(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Checks:
-    """The looks that there are; that at the record finds the workers that live."""
+    """The looks that there are; `record` finds the workers that live, `unsettled` brings its metric up to date."""
 
     record: Check[Sequence[Worker]]
     redis: Check[None]
     mcp: Check[None]
+    unsettled: Check[None]
 
 
 def redis_answers(redis_url: str) -> None:

@@ -20,7 +20,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from starlette.concurrency import run_in_threadpool
 
-from longwick import runs
+from longwick import metrics, runs
 from longwick.broadcast import TIMEOUT_SECONDS, decode, run_channel
 from longwick.database import Database
 from longwick.errors import LongwickError
@@ -77,14 +77,15 @@ class Viewer:
     def offer(self, live: Live) -> None:
         """Take a live batch; a viewer that is too slow drops what it has and reads the record instead."""
         if self._size + live.size > VIEWER_BYTES and self._live:
-            self.look()
+            self.look("slow")
             return
         self._live.append(live)
         self._size += live.size
         self._news.set()
 
-    def look(self) -> None:
-        """Have the viewer read the record."""
+    def look(self, why: str) -> None:
+        """Have the viewer read the record; `why`, in a word, is counted."""
+        metrics.VIEWER_RESYNCS.labels(why).inc()
         self._live.clear()
         self._size = 0
         self.behind = True
@@ -140,7 +141,7 @@ class Hub:
         """End all streams, for their clients to go on elsewhere; for when the process was told to stop."""
         self.closing = True
         for viewer in self._all_viewers():
-            viewer.look()
+            viewer.look("closing")
 
     @contextlib.asynccontextmanager
     async def watch(self, run_id: str, cursor: int) -> AsyncIterator[Viewer]:
@@ -148,6 +149,7 @@ class Hub:
         viewer = Viewer(run_id, cursor)
         first = run_id not in self._viewers
         self._viewers.setdefault(run_id, set()).add(viewer)
+        metrics.VIEWERS.inc()
         try:
             if first:
                 self._confirmed[run_id] = asyncio.Event()
@@ -157,6 +159,7 @@ class Hub:
                     await self._confirmed[run_id].wait()
             yield viewer
         finally:
+            metrics.VIEWERS.dec()
             self._viewers[run_id].discard(viewer)
             if not self._viewers[run_id]:
                 del self._viewers[run_id], self._confirmed[run_id]
@@ -214,7 +217,7 @@ class Hub:
             if run_id in self._confirmed:
                 self._confirmed[run_id].set()
             for viewer in viewers:
-                viewer.look()
+                viewer.look("subscribed")
         elif message["type"] == "message" and viewers:
             try:
                 live = Live(decode(run_id, message["data"]))
@@ -236,7 +239,7 @@ class Hub:
                 for viewer in self._all_viewers():
                     # A run that is gone has no position; its viewers find that out themselves.
                     if viewer.cursor < positions.get(viewer.run_id, viewer.cursor + 1):
-                        viewer.look()
+                        viewer.look("missed")
 
     def _all_viewers(self) -> list[Viewer]:
         return [viewer for viewers in self._viewers.values() for viewer in viewers]

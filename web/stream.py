@@ -68,7 +68,7 @@ async def frames(hub: Hub, database: Database, owner: str, run_id: str, after: i
             elif live.batch.first_seq > viewer.cursor + 1 or (
                 not live.batch.body and live.batch.last_seq > viewer.cursor
             ):
-                viewer.look()
+                viewer.look("gap")
             elif live.batch.last_seq > viewer.cursor:
                 yield live.frames(viewer.cursor)
                 viewer.cursor = live.batch.last_seq

@@ -38,6 +38,7 @@ def work(settings: Settings, lanes: Sequence[RunKind], concurrency: int) -> None
         signals.worker_shutting_down.connect(drain)
         app.worker_main(
             [
+                "--quiet",
                 "worker",
                 "--pool=threads",
                 f"--concurrency={concurrency}",

@@ -17,7 +17,7 @@ from typing import Self
 
 from redis.exceptions import RedisError
 
-from longwick import leases
+from longwick import leases, metrics
 from longwick.broadcast import CANCEL_CHANNEL, PAUSE_SECONDS, connect
 from longwick.database import Database
 from longwick.errors import LongwickError
@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 
 # Of the lease, how much may pass without a beat before the CLI is killed. The rest is for killing it.
 SELF_FENCE = 0.75
+# Of the time between two beats, how much makes the second a late one.
+LATE_BEATS = 1.5
 
 
 class Stop(Enum):
@@ -82,6 +84,7 @@ class Keeper:
         self._database = database
         self._listed = listed
         self._holds: dict[str, Hold] = {}
+        self._beaten_at = time.monotonic()
         self._lock = threading.Lock()
         self._look = threading.Event()
         self._stopping = threading.Event()
@@ -158,6 +161,9 @@ class Keeper:
         renewed = self._database.write(
             lambda db: leases.beat(db, self._listed, [(hold.run_id, hold.attempt) for hold in alive])
         )
+        if asked_at - self._beaten_at > LATE_BEATS * self._settings.beat_seconds:
+            metrics.BEATS_LATE.inc()
+        self._beaten_at = asked_at
         for hold in alive:
             if hold.run_id in renewed:
                 hold.renewed_at = asked_at
@@ -178,6 +184,7 @@ class Keeper:
             for hold in self.holds():
                 if time.monotonic() - hold.renewed_at > limit:
                     if hold.stop is not Stop.FENCED:
+                        metrics.SELF_FENCES.inc()
                         log.error("%s was not renewed in time, its CLI is killed", hold.run_id)
                     hold.kill()
                     hold.ask_to_stop(Stop.FENCED)

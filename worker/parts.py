@@ -6,8 +6,9 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
-from longwick import agents
+from longwick import agents, metrics
 from longwick.agents import Profile
 from longwick.broadcast import Publisher
 from longwick.database import Database
@@ -19,6 +20,7 @@ from longwick.recorder import Recorder
 from longwick.settings import Settings
 from longwick.storage import FolderStorage, Storage
 from worker.keeper import Keeper
+from worker.process import live_pids
 from worker.sweeper import Sweeper, proof_of_life
 
 
@@ -58,10 +60,16 @@ def assemble(settings: Settings, lanes: Sequence[RunKind], concurrency: int) -> 
     profiles = agents.load(settings)
     with ExitStack() as stack:
         publisher = stack.enter_context(Publisher(settings.redis))
-        database = Database(settings.database, pool_size=concurrency + 8, after_commit=publisher.publish)
+
+        def tell(announced: list[Any]) -> None:
+            metrics.count(announced)
+            publisher.publish(announced)
+
+        database = Database(settings.database, pool_size=concurrency + 8, after_commit=tell)
         stack.callback(database.dispose)
-        stack.enter_context(proof_of_life(settings, database, worker_id))
-        dispatcher = stack.enter_context(Dispatcher(database, settings.redis))
+        dispatcher = Dispatcher(database, settings.redis)
+        stack.enter_context(proof_of_life(settings, database, worker_id, dispatcher.tell_end))
+        stack.enter_context(dispatcher)
         listed = Listed(
             worker_id,
             socket.gethostname(),
@@ -72,6 +80,8 @@ def assemble(settings: Settings, lanes: Sequence[RunKind], concurrency: int) -> 
         keeper = stack.enter_context(Keeper(settings, database, listed))
         stack.enter_context(Sweeper(settings, database, dispatcher))
         recorder = stack.enter_context(Recorder(database))
+        metrics.CLIS_RUNNING.set_function(lambda: len(live_pids))
+        stack.enter_context(metrics.served(settings.worker_metrics_port))
         dispatcher.wake()
         yield Parts(
             settings=settings,

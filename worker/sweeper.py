@@ -4,7 +4,7 @@ import fcntl
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
@@ -13,6 +13,7 @@ from longwick import leases
 from longwick.database import Database
 from longwick.errors import LongwickError
 from longwick.leases import Held, Watch
+from longwick.models import Run
 from longwick.queue import Dispatcher
 from longwick.settings import Settings
 from worker import strays
@@ -57,8 +58,9 @@ class Sweeper:
             lambda db: (leases.all_held(db), [(worker.id, worker.beat) for worker in leases.living_workers(db)])
         )
         for lease in self._runs.standing_still(held, self._settings.lease_seconds):
-            if leases.recover(self._database, lease, "its worker showed no sign of life") is not None:
+            if run := leases.recover(self._database, lease, "its worker showed no sign of life"):
                 log.warning("%s was taken from worker %s, which is silent", lease.run_id, lease.worker_id)
+                self._dispatcher.tell_end(run)
         # A worker without a lease's worth of beats takes no more runs; it lists itself again if it comes back.
         for worker_id, _ in self._workers.standing_still(beats, self._settings.lease_seconds):
             self._database.write(lambda db, gone=worker_id: leases.retire_worker(db, gone))  # type: ignore[misc]
@@ -67,7 +69,9 @@ class Sweeper:
 
 
 @contextmanager
-def proof_of_life(settings: Settings, database: Database, worker_id: str) -> Iterator[None]:
+def proof_of_life(
+    settings: Settings, database: Database, worker_id: str, tell_end: Callable[[Run], None] = lambda run: None
+) -> Iterator[None]:
     """Hold a locked file in the data dir as long as this worker lives; first, recover the runs of the dead ones.
 
     The lock of a process that is gone is free at once, so that a worker started again on the same host need not wait
@@ -76,7 +80,7 @@ def proof_of_life(settings: Settings, database: Database, worker_id: str) -> Ite
     folder = settings.data_dir / "workers"
     folder.mkdir(parents=True, exist_ok=True)
     for path in sorted(folder.glob("wrk_*.lock")):
-        _recover_if_dead(database, path)
+        _recover_if_dead(database, path, tell_end)
     path = folder / f"{worker_id}.lock"
     with path.open("w") as mine:
         fcntl.flock(mine, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -84,7 +88,7 @@ def proof_of_life(settings: Settings, database: Database, worker_id: str) -> Ite
         path.unlink(missing_ok=True)
 
 
-def _recover_if_dead(database: Database, path: Path) -> None:
+def _recover_if_dead(database: Database, path: Path, tell_end: Callable[[Run], None]) -> None:
     worker_id = path.stem
     with path.open("w") as lock:
         try:
@@ -94,7 +98,8 @@ def _recover_if_dead(database: Database, path: Path) -> None:
         for held in database.read(lambda db: leases.all_held(db, worker_id)):
             strays.kill_strays(held.run_id)
             while database.read(lambda db, held=held: held in leases.all_held(db, worker_id)):  # type: ignore[misc]
-                if leases.recover(database, held, "its worker ended without a word") is not None:
+                if run := leases.recover(database, held, "its worker ended without a word"):
                     log.warning("%s was taken from worker %s, which is dead", held.run_id, worker_id)
+                    tell_end(run)
         database.write(lambda db: leases.retire_worker(db, worker_id))
         path.unlink(missing_ok=True)

@@ -5,10 +5,12 @@ from typing import Any
 from celery import Celery
 from celery.exceptions import Ignore
 
-from longwick.models import RunStatus
+from longwick.models import Run, RunStatus
 from longwick.queue import EXECUTE_TASK
 from worker.execute import execute
 from worker.parts import Parts
+
+LOST = ("worker_lost", "lost_too_often")
 
 
 class RunNotSucceeded(Exception):
@@ -20,7 +22,7 @@ def register(app: Celery, parts: Parts) -> None:
 
     @app.task(name=EXECUTE_TASK, throws=(RunNotSucceeded,))
     def run_execute(run_id: str) -> dict[str, Any]:
-        run = None if parts.draining.is_set() else execute(parts, run_id)
+        run = None if parts.draining.is_set() else execute(parts, run_id) or _find_untold_end(parts, run_id)
         if run is None:
             raise Ignore
         summary = {
@@ -34,3 +36,10 @@ def register(app: Celery, parts: Parts) -> None:
         if run.status is not RunStatus.SUCCEEDED:
             raise RunNotSucceeded(run.error_code or run.status.value, summary)
         return summary
+
+
+def _find_untold_end(parts: Parts, run_id: str) -> Run | None:
+    """The run, where it is over and no task can have said so: it never started, or the worker that had it was lost."""
+    run = parts.database.read(lambda db: db.get(Run, run_id))
+    untold = run is not None and run.status.terminal and (run.started_at is None or run.error_code in LOST)
+    return run if untold else None

@@ -144,6 +144,17 @@ def nests_deeply() -> None:
     say("result", text="Dug.")
 
 
+@mode
+def continues() -> None:
+    """Half of the answer, until it is stopped; the other half when it is told that half was shown."""
+    if hear().get("shown"):
+        say("text", text="two.")
+        say("result")
+    else:
+        say("text", text="One,")
+        hear()
+
+
 # How it ends
 
 
@@ -183,9 +194,11 @@ def lingers() -> None:
 
 @mode
 def leaves_at_the_end_of_its_input() -> None:
+    """After a moment, in which it tidies up."""
     hear()
     say("result", text="Done.")
     sys.stdin.read()
+    time.sleep(0.2)
     Path(os.environ["WITNESS"]).write_text("left by itself")
 
 

@@ -9,7 +9,7 @@ import pytest
 import redis
 from waiting import wait_for
 
-from longwick.broadcast import INLINE_BYTES, WAITING_BATCHES, Publisher, decode, encode, run_channel
+from longwick.broadcast import INLINE_BYTES, WAITING_BATCHES, Publisher, connect, decode, encode, run_channel
 from longwick.events import Batch
 
 LINE = '{"seq":1,"run_id":"run_x","type":"progress"}'
@@ -77,7 +77,7 @@ def test_after_an_outage_new_batches_are_told(redis_url: str, monkeypatch: pytes
         Publisher(redis_url) as publisher,
     ):
         heard.subscribe(run_channel("run_x"))
-        real, publisher._redis = publisher._redis, redis.Redis(port=1, retry=None)
+        real, publisher._redis = publisher._redis, connect("redis://127.0.0.1:1/0")
         publisher.publish([batch(1, 1)])
         publisher._redis = real
 

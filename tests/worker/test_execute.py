@@ -27,7 +27,7 @@ from longwick.database import Db
 from longwick.errors import StorageFull, Unavailable
 from longwick.events import TERMINAL_EVENTS, Event
 from longwick.leases import Held
-from longwick.models import AgentSession, Artifact, Message, Role, Run, RunStatus, Thread
+from longwick.models import AgentSession, Artifact, Message, OnWorkerLost, Role, Run, RunStatus, Thread
 from longwick.storage import Stored
 from longwick.transcript import Transcript
 from worker import ending as ending_module
@@ -714,6 +714,77 @@ def test_a_cancelled_run_stays_cancelled_when_its_worker_stops_too(world: World)
     assert world.ended(run_id).run.status is RunStatus.CANCELLED
 
 
+def test_a_run_that_may_be_started_again_goes_on_where_a_worker_stopped(world: World) -> None:
+    run_id = world.ask("continues", on_worker_lost=OnWorkerLost.RETRY)
+    future = world.begin(run_id)
+    world.wait_until_it_says(run_id, "One,")
+    world.parts.keeper.stop_all(Stop.WORKER_SHUTDOWN)
+    assert future.result(5) is None
+    story = world.look(run_id)
+    assert (story.run.status, story.run.attempt, story.held, story.sessions_open) == (RunStatus.QUEUED, 1, [], 0)
+    assert processes(run_id) == []
+    world.begin(run_id).result(10)
+    story = world.ended(run_id)
+    assert story.kinds[2:] == [
+        "message.started",
+        "message.delta",
+        "message.completed",
+        "run.attempt_lost",
+        "run.started",
+        "message.started",
+        "message.delta",
+        "message.completed",
+        "run.succeeded",
+    ]
+    assert [data["partial"] for data in story.all("message.completed")] == [True, False]
+    assert story.answer == ("One,\n\ntwo.", False)
+    assert story.run.attempt == 2
+
+
+def test_a_run_is_handed_back_as_soon_as_the_record_takes_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, failures = runs.requeue, iter([1, 2])
+
+    def requeue(*args: Any) -> Run | None:
+        if next(failures, None):
+            raise Unavailable("the record does not answer")
+        return whole(*args)
+
+    monkeypatch.setattr(runs, "requeue", requeue)
+    run_id = world.ask("continues", on_worker_lost=OnWorkerLost.RETRY)
+    future = world.begin(run_id)
+    world.wait_until_it_says(run_id, "One,")
+    world.parts.keeper.stop_all(Stop.WORKER_SHUTDOWN)
+    future.result(10)
+    assert world.look(run_id).run.status is RunStatus.QUEUED
+
+
+def test_a_long_text_of_a_run_that_is_handed_back_is_kept_elsewhere(world: World) -> None:
+    program = 'print(\'{"type": "text", "text": "\' + 300_000 * \'x\' + \'"}\', flush=True); input(); input()'
+    with_agent(world, Profile(adapter="jsonl", command=[sys.executable, "-I", "-c", program]))
+    run_id = world.ask("other", on_worker_lost=OnWorkerLost.RETRY)
+    future = world.begin(run_id)
+    wait_for(lambda: len(world.look(run_id).shown) == 300_000)
+    world.parts.keeper.stop_all(Stop.WORKER_SHUTDOWN)
+    future.result(5)
+    story = world.look(run_id)
+    assert story.run.status is RunStatus.QUEUED
+    assert world.value(story.only("message.completed")) == "x" * 300_000
+    assert "value" in story.only("message.completed")
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_run_that_has_used_more_than_it_may_is_ended(world: World) -> None:
+    for cost, code in ((0.5, None), (0.51, "budget_exceeded")):
+        said = lines({"type": "usage", "cost_usd": cost}, text("On"))
+        then = 'print(\'{"type": "result"}\')' if code is None else "input(); input()"
+        program = f"print({said!r}, flush=True); {then}"
+        with_agent(world, Profile(adapter="jsonl", command=[sys.executable, "-I", "-c", program]))
+        story = world.run("other", max_cost_usd=0.5)
+        assert story.run.error_code == code
+        assert story.run.cost_usd == cost
+        assert story.answer == ("On", code is not None)
+
+
 def test_a_run_has_succeeded_at_its_result_though_its_agent_never_exits(world: World) -> None:
     run_id = world.ask("lingers")
     future = world.begin(run_id)
@@ -744,6 +815,25 @@ def test_an_agent_whose_turn_is_over_sees_the_end_of_its_input_and_may_leave_by_
     assert witness.read_text() == "left by itself"
 
 
+def test_a_beat_that_finds_the_run_settled_does_not_hurry_its_agent(
+    world: World, witness: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It began before the end, and found no lease after it."""
+    witness.unlink(missing_ok=True)
+    whole = runs.settle
+
+    def settle(db: Db, run_id: str, *args: Any) -> Run | None:
+        (hold,) = [hold for hold in world.parts.keeper.holds() if hold.run_id == run_id]
+        settled = whole(db, run_id, *args)
+        hold.ask_to_stop(Stop.FENCED)
+        return settled
+
+    monkeypatch.setattr(runs, "settle", settle)
+    story = world.run("leaves_at_the_end_of_its_input")
+    assert story.run.status is RunStatus.SUCCEEDED
+    assert witness.exists()
+
+
 # Whom it leaves behind
 
 
@@ -767,19 +857,20 @@ def test_a_daemon_that_holds_the_output_open_does_not_hold_up_the_run(world: Wor
 
 
 @pytest.mark.usefixtures("adopting", "impatient")
-@pytest.mark.parametrize("how", ["taken away", "cancelled", "a bug"])
+@pytest.mark.parametrize("how", ["taken away", "handed back", "cancelled", "a bug"])
 def test_a_daemon_ends_with_its_run_however_that_ends(how: str, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    run_id = world.ask("has_a_daemon_and_waits")
+    run_id = world.ask("has_a_daemon_and_waits", on_worker_lost=OnWorkerLost.RETRY)
     future = world.begin(run_id)
     pid = int(wait_for(lambda: world.look(run_id).shown))
     if how == "taken away":
         world.take_away(run_id)
+    elif how == "handed back":
+        world.parts.keeper.stop_all(Stop.WORKER_SHUTDOWN)
     elif how == "cancelled":
         world.cancel(run_id)
     else:
         monkeypatch.setattr(ending_module.Ending, "next_step_in", lambda *_: 1 / 0)
     future.result(10)
-    world.ended(run_id)
     try:
         wait_for(lambda: not alive(pid), 1.0, "the end of the daemon")
     finally:

@@ -5,7 +5,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from fastapi import APIRouter, Response
+from fastapi.responses import PlainTextResponse
 
+from longwick import metrics
+from longwick.errors import LongwickError
 from longwick.models import Worker
 from web.dependencies import TheChecks
 from web.schemas import Alive, Health, Parts
@@ -39,6 +42,17 @@ async def readyz(checks: TheChecks, response: Response) -> Health:
         return Health(status="unavailable", checks=parts)
     well = all(text == OK for text in parts.model_dump().values())
     return Health(status="ok" if well else "degraded", checks=parts)
+
+
+@router.get("/metrics", response_class=PlainTextResponse)
+async def scrape(checks: TheChecks) -> Response:
+    """What Prometheus collects from this process."""
+    try:
+        await checks.unsettled.answer(CHECK_SECONDS)
+    except (LongwickError, TimeoutError):
+        # No figure is better than one that was true at some time.
+        metrics.RUNS.clear()
+    return Response(metrics.exposition(), headers={"content-type": metrics.CONTENT_TYPE})
 
 
 def _of_workers(record: Sequence[Worker] | BaseException) -> str:

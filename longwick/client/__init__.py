@@ -1,0 +1,33 @@
+"""The Python client: what the HTTP API offers, as methods, and streams that find their place again after every break.
+
+    from longwick.client import Client
+
+    with Client() as longwick:
+        run = longwick.create_run("Write a haiku about the sea")
+        for event in longwick.follow(run.id):
+            print(event.type)
+
+`AsyncClient` has the same methods, to be awaited. docs/python.md has a page on both.
+"""
+
+from longwick.client.answers import Agent, Artifact, Event, Health, Message, Run, RunError, Thread
+from longwick.client.connections import AsyncClient, Client, find_server
+from longwick.client.following import Connected
+from longwick.client.operations import Refused, Unreachable
+
+__all__ = [
+    "Agent",
+    "Artifact",
+    "AsyncClient",
+    "Client",
+    "Connected",
+    "Event",
+    "Health",
+    "Message",
+    "Refused",
+    "Run",
+    "RunError",
+    "Thread",
+    "Unreachable",
+    "find_server",
+]

@@ -1,0 +1,165 @@
+"""The metrics of a running product: each of them moves when that happens which it is there to show."""
+
+import signal
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
+from pathlib import Path
+
+import httpx2
+import pytest
+from prometheus_client.metrics import MetricWrapperBase
+from scrape import moved, scrape
+from stack import Reader, Stack
+from waiting import wait_for
+
+from longwick import metrics
+
+Scene = Callable[[Stack, Path], AbstractContextManager[object]]
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A running product with quick leases."""
+    env = {"LONGWICK_BEAT_SECONDS": "0.2", "LONGWICK_LEASE_SECONDS": "1", "LONGWICK_SWEEP_SECONDS": "0.2"}
+    with Stack(tmp_path_factory.mktemp("metrics") / "stack", env) as stack:
+        wait_for(lambda: "metrics: " in stack.process.output, what="`up` to say where the metrics are")
+        yield stack
+
+
+@contextmanager
+def a_run_that_saves_a_file(stack: Stack, folder: Path) -> Iterator[None]:
+    run = stack.run("say 3 0; save report.txt")
+    assert stack.settled(run)["status"] == "succeeded"
+    yield
+
+
+@contextmanager
+def a_run_that_somebody_watches(stack: Stack, folder: Path) -> Iterator[None]:
+    gate = folder / "gate"
+    run = stack.run(f"say 1 0; wait {gate}")
+    with Reader(stack, run) as reader:
+        wait_for(lambda: len(reader.events) > 2, what="the run to run")
+        yield
+        gate.touch()
+        reader.wait()
+
+
+@contextmanager
+def a_redis_that_stands_still(stack: Stack, folder: Path) -> Iterator[None]:
+    run = stack.run("say 150 0.02")
+    with Reader(stack, run) as reader:
+        wait_for(lambda: len(reader.events) > 5, what="the run to run")
+        stack.kill("valkey", signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            stack.kill("valkey", signal.SIGCONT)
+        reader.wait()
+
+
+@contextmanager
+def a_record_that_takes_no_beats(stack: Stack, folder: Path) -> Iterator[None]:
+    run = stack.run(f"say 1 0; wait {folder / 'never'}")
+    wait_for(lambda: stack.text_of(run) == "0 ", what="the run to run")
+    before = scrape(stack)
+    with closing(sqlite3.connect(stack.data_dir / "record.db", isolation_level=None)) as writer:
+        writer.execute("BEGIN IMMEDIATE")
+        wait_for(lambda: "longwick_self_fences_total" in moved(before, scrape(stack)), 10, "the worker to let go")
+    yield
+    stack.settled(run)
+
+
+SCENES: dict[Scene, set[str]] = {
+    a_run_that_saves_a_file: {
+        "longwick_runs_accepted_total",
+        "longwick_runs_settled_total",
+        "longwick_run_duration_seconds",
+        "longwick_run_queue_seconds",
+        "longwick_hints_sent_total",
+        "longwick_events_committed_total",
+        "longwick_recorder_commit_runs",
+        "longwick_recorder_commit_seconds",
+        "longwick_artifacts_saved_total",
+        "longwick_artifact_saved_bytes_total",
+        "longwick_mcp_calls_total",
+    },
+    a_run_that_somebody_watches: {"longwick_runs", "longwick_viewers", "longwick_clis_running"},
+    a_redis_that_stands_still: {"longwick_live_copies_dropped_total", "longwick_viewer_resyncs_total"},
+    a_record_that_takes_no_beats: {"longwick_beats_late_total", "longwick_self_fences_total"},
+}
+
+
+@pytest.mark.parametrize("scene", SCENES, ids=lambda scene: scene.__name__)
+def test_a_metric_moves_with_what_it_shows(measured: Stack, scene: Scene, tmp_path: Path) -> None:
+    before = scrape(measured)
+
+    def unmoved() -> set[str]:
+        names = {name.removesuffix("_count") for name in moved(before, scrape(measured))}
+        return SCENES[scene] - names
+
+    with scene(measured, tmp_path):
+        wait_for(lambda: not unmoved(), 15, f"{unmoved()} to move")
+
+
+def test_every_metric_has_a_scene_that_moves_it() -> None:
+    made = [metric for metric in vars(metrics).values() if isinstance(metric, MetricWrapperBase)]
+    described = [family for metric in made for family in metric.describe()]
+    names = {family.name + "_total" * (family.type == "counter") for family in described}
+    assert set.union(*SCENES.values()) == names
+
+
+def test_runs_are_counted_by_kind_status_and_error(measured: Stack) -> None:
+    before = scrape(measured)
+    assert measured.settled(measured.run("exit 3", kind="background"))["error"]["code"] == "cli_exit"
+    cancelled = measured.run("say 1 0; wait /nowhere/never")
+    wait_for(lambda: measured.text_of(cancelled) == "0 ", what="the run to run")
+    measured.post(f"/runs/{cancelled['id']}/cancel")
+    measured.settled(cancelled)
+
+    def rise(tier: str, sample: str) -> float:
+        return scrape(measured).get((tier, sample), 0) - before.get((tier, sample), 0)
+
+    assert rise("web", 'longwick_runs_accepted_total{kind="background"}') == 1
+    assert rise("web", 'longwick_runs_accepted_total{kind="chat"}') == 1
+    assert rise("worker", 'longwick_runs_settled_total{code="cli_exit",status="failed"}') == 1
+    assert rise("worker", 'longwick_runs_settled_total{code="",status="cancelled"}') == 1
+    assert rise("worker", "longwick_run_duration_seconds_count") == 2
+    assert rise("worker", 'longwick_run_queue_seconds_count{kind="background"}') == 1
+
+
+def test_what_waits_and_what_runs_is_told_from_the_record(measured: Stack, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    first = measured.run(f"wait {gate}")
+    second = measured.run("say 1 0", thread=first["thread_id"])
+    wait_for(lambda: measured.status(first) == "running", what="the first run to run")
+    now = scrape(measured)
+    assert now["web", 'longwick_runs{kind="chat",status="running"}'] == 1
+    assert now["web", 'longwick_runs{kind="chat",status="queued"}'] == 1
+    assert now["web", 'longwick_runs{kind="background",status="queued"}'] == 0
+    gate.touch()
+    measured.settled(second)
+    wait_for(
+        lambda: scrape(measured)["web", 'longwick_runs{kind="chat",status="running"}'] == 0, what="nothing to be left"
+    )
+
+
+def test_a_call_that_was_refused_is_counted_by_its_code(measured: Stack) -> None:
+    before = scrape(measured)
+    run = measured.run("save ../evil")
+    measured.settled(run)
+    sample = "mcp", 'longwick_mcp_calls_total{outcome="bad_name",tool="save_artifact"}'
+    assert scrape(measured)[sample] - before.get(sample, 0) == 1
+
+
+def test_metrics_say_nothing_of_anybody(measured: Stack) -> None:
+    run = measured.run("say 1 0; save kanarienvogel.txt")
+    measured.settled(run)
+    labels = " ".join(sample for _, sample in scrape(measured))
+    for word in (run["id"], run["thread_id"], "kanarienvogel", "local", "script"):
+        assert word not in labels
+
+
+def test_a_page_that_points_its_own_name_here_is_refused(measured: Stack) -> None:
+    asked = httpx2.get(f"{measured.url}/metrics", headers={"host": "evil.example"}, trust_env=False)
+    assert asked.status_code == 421
