@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import and_, func, select
 
-from longwick import events, sessions
+from longwick import events, sessions, threads
 from longwick.database import Db, announce, utc_now
 from longwick.errors import BadName, Invalid, NotFound, TooMany
 from longwick.events import Event, EventType
@@ -76,7 +76,7 @@ class Quota:
 
 @dataclass(frozen=True, slots=True)
 class Save:
-    """A file that an agent wants to save."""
+    """A file that an agent wants to save, or a user to attach."""
 
     name: str
     media_type: str
@@ -123,33 +123,67 @@ def save(db: Db, session_id: str, wanted: Save, quota: Quota) -> Artifact:
         TooMany: the run has saved as much as it may.
     """
     session = sessions.check(db, session_id)
+    # Taken before the look for a repetition, so that none can slip in between the two.
+    version = _next_version(db, session.thread_id, wanted.name)
+    call_id = wanted.call_id if wanted.call_id and not _is_taken(db, session, wanted.call_id) else None
     before = saved_before(db, session, wanted, quota)
     if before is not None:
         return before
+    kind = ArtifactType.GENERATED_FILE
+    artifact = _add(db, session.thread_id, kind, wanted, version, run_id=session.run_id, call_id=call_id)
+    # Last, just before COMMIT: this locks the run's row, which the run's own events wait for.
+    saved = Event(EventType.ARTIFACT_SAVED, {"artifact": to_json(artifact), "tool_call_id": wanted.call_id})
+    events.append(db, session.run_id, session.attempt, [saved])
+    return artifact
+
+
+def attach(db: Db, owner: str, thread_id: str, wanted: Save) -> Artifact:
+    """List a new version of the thread's file, from its user; the bytes are in storage already.
+
+    Raises:
+        NotFound: there is no such thread of this owner.
+    """
+    thread = threads.lock(db, owner, thread_id)
+    threads.touch(db, thread.id)
+    return _add(db, thread.id, ArtifactType.UPLOAD, wanted, _next_version(db, thread.id, wanted.name))
+
+
+def _next_version(db: Db, thread_id: str, name: str) -> int:
+    """A version for a file; of two at once, the second waits for the first (and whatever slips by is run again)."""
+    if db.get_bind().dialect.name == "postgresql":
+        # Not the row of the thread or the run: those are locked the other way round by whoever settles the run.
+        db.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(f"{thread_id}/{name}", 0))))
+    newest = select(func.max(Artifact.version)).where(Artifact.thread_id == thread_id, Artifact.name == name)
+    return (db.scalar(newest) or 0) + 1
+
+
+def _add(
+    db: Db,
+    thread_id: str,
+    kind: ArtifactType,
+    wanted: Save,
+    version: int,
+    *,
+    run_id: str | None = None,
+    call_id: str | None = None,
+) -> Artifact:
     keep_blob(db, wanted.bytes)
-    newest = db.scalar(
-        select(func.max(Artifact.version)).where(Artifact.thread_id == session.thread_id, Artifact.name == wanted.name)
-    )
-    free = wanted.call_id is not None and not _is_taken(db, session, wanted.call_id)
     artifact = Artifact(
         id=new_id("art"),
-        thread_id=session.thread_id,
-        run_id=session.run_id,
-        type=ArtifactType.GENERATED_FILE,
+        thread_id=thread_id,
+        run_id=run_id,
+        type=kind,
         name=wanted.name,
-        version=(newest or 0) + 1,
+        version=version,
         media_type=wanted.media_type,
         size=wanted.bytes.size,
         sha256=wanted.bytes.sha256,
-        call_id=wanted.call_id if free else None,
+        call_id=call_id,
         created_at=utc_now(),
     )
     db.add(artifact)
     db.flush()
     announce(db, artifact)
-    # Last, just before COMMIT: this locks the run's row, which the run's own events wait for.
-    saved = Event(EventType.ARTIFACT_SAVED, {"artifact": to_json(artifact), "tool_call_id": wanted.call_id})
-    events.append(db, session.run_id, session.attempt, [saved])
     return artifact
 
 

@@ -1,14 +1,14 @@
 """Cancelling: what waits ends at once; for what runs, a wish is noted next to its status."""
 
+import contextlib
 from dataclasses import dataclass
 
 from sqlalchemy import func, update
 
-from longwick import events, runs, sessions
+from longwick import events, runs, sessions, threads, transcript
 from longwick.database import Db, announce, utc_now
 from longwick.errors import Conflict
-from longwick.models import Run, RunStatus
-from longwick.runs import Outcome
+from longwick.models import Role, Run, RunStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,20 +36,42 @@ def request(db: Db, owner: str, run_id: str) -> Run:
             if wished is not None:
                 return wished
         else:
-            now = utc_now()
-            cancelled = events.transition(
-                db,
-                run_id,
-                seen=(run.status, run.attempt),
-                to=RunStatus.CANCELLED,
-                events=[runs.terminal_event(Outcome(RunStatus.CANCELLED), 0)],
-                cancel_requested_at=now,
-                finished_at=now,
-            )
+            cancelled = _end(db, run)
             if cancelled is not None:
-                runs.release(db, cancelled)
                 return cancelled
         db.expire_all()
+
+
+def request_all(db: Db, owner: str, thread_id: str) -> None:
+    """Cancel every run of a thread that is not over; the caller has the thread locked, so that no other comes."""
+    for run in runs.unsettled_of(db, thread_id):
+        # One that ends by itself meanwhile is over, too.
+        with contextlib.suppress(Conflict):
+            request(db, owner, run.id)
+
+
+def _end(db: Db, run: Run) -> Run | None:
+    """End a run that no worker has; what earlier attempts have shown is kept."""
+    now = utc_now()
+    shown = transcript.of_run(db, run.id)
+    outcome = runs.cut_short(RunStatus.CANCELLED, shown)
+    cancelled = events.transition(
+        db,
+        run.id,
+        seen=(run.status, run.attempt),
+        to=RunStatus.CANCELLED,
+        events=[*shown.close(partial=True), runs.terminal_event(outcome, 0)],
+        cancel_requested_at=now,
+        finished_at=now,
+        output_text=outcome.text or None,
+        usage=outcome.usage,
+        cost_usd=outcome.cost_usd,
+    )
+    if cancelled is not None:
+        if outcome.text:
+            threads.add_message(db, cancelled, Role.ASSISTANT, outcome.text, partial=True)
+        runs.release(db, cancelled)
+    return cancelled
 
 
 def _wish(db: Db, run: Run) -> Run | None:

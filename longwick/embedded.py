@@ -182,8 +182,8 @@ def up(
             if with_flower:
                 # Last, as nothing that only watches may hold up the others.
                 tiers.append(stack.enter_context(_flower(settings, say)))
-            ports = [_port(web_socket), _port(mcp_socket), settings.worker_metrics_port]
-            say(f"metrics: {', '.join(f'http://127.0.0.1:{port}/metrics' for port in ports)} (web, MCP server, worker)")
+            others = [f"http://127.0.0.1:{port}/metrics" for port in (_port(mcp_socket), settings.worker_metrics_port)]
+            say(f"metrics: {url}/metrics, {', '.join(others)} (web, MCP server, worker)")
         while not stop.asked(LOOK_SECONDS):
             if valkey and not valkey.alive():
                 say("Valkey ended and is started again")

@@ -5,8 +5,10 @@
 """
 
 import argparse
+import ast
 import logging
 import os
+import re
 import signal
 import socket
 from typing import Any
@@ -26,7 +28,9 @@ log = logging.getLogger(__name__)
 BROKER_TIMEOUT_SECONDS = 10
 MOST_TASKS = 10_000
 """What it remembers, all of it in memory; the oldest go first."""
-COLUMNS = "uuid,state,result,received,started,runtime,worker"
+COLUMNS = "uuid,state,result,started,runtime,worker"
+_FAILED = re.compile(r"RunNotSucceeded\('(\w+)', (\{.*\})\)")
+"""What worker/tasks.py raises, as Celery passes it on."""
 
 
 def main() -> None:
@@ -67,11 +71,30 @@ def serve(settings: Settings, listening: socket.socket) -> None:
 
 
 def with_outcome(task: Any) -> Any:
-    """A task as its pages show it: a failed one has a runtime too, and what it says stands where a result would."""
-    task.result = task.result or task.exception
+    """A task as its pages show it: a failed one has a result and a runtime too, and results are short."""
+    failed = _FAILED.fullmatch(task.exception or "")
+    code, summary = failed.groups() if failed else ("", task.result or task.exception)
+    try:
+        task.result = in_words(ast.literal_eval(summary), code) if summary else None
+    except (ValueError, SyntaxError, TypeError, AttributeError):
+        task.result = summary
     if task.runtime is None and task.failed and task.started:
         task.runtime = task.failed - task.started
     return task
+
+
+def in_words(summary: dict[str, Any], code: str) -> str:
+    """What became of a run, as short as the column is narrow."""
+    status = summary.get("status", "")
+    usage, cost = summary.get("usage") or {}, summary.get("cost_usd")
+    return " · ".join(
+        [
+            f"{status} ({code})" if code not in ("", status) else status,
+            *(summary[key] for key in ("owner", "agent") if key in summary),
+            *([f"{usage.get('input_tokens', 0)}+{usage.get('output_tokens', 0)} tokens"] if usage else []),
+            *([f"${cost:g}"] if cost is not None else []),
+        ]
+    )
 
 
 def _listen(settings: Settings, host: str) -> socket.socket:

@@ -11,7 +11,7 @@ from longwick import runs, transcript
 from longwick.database import Database, Db, utc_now
 from longwick.events import Event, EventType
 from longwick.models import JsonObject, Lease, OnWorkerLost, Run, RunStatus, Worker
-from longwick.runs import MOST_ATTEMPTS, Outcome
+from longwick.runs import MOST_ATTEMPTS
 
 K = TypeVar("K", bound=Hashable)
 
@@ -141,20 +141,19 @@ def recover(database: Database, held: Held, reason: str) -> Run | None:
         if again and now.cancel_requested_at is None and held.attempt < MOST_ATTEMPTS:
             return runs.requeue(db, held.run_id, held.attempt, reason, shown.close(partial=True))
         if now.spawned_at is None:
-            lost = Outcome(
+            lost = runs.cut_short(
                 RunStatus.FAILED,
+                shown,
                 error_code="lost_too_often",
                 error_message=f"{held.attempt} workers were lost, one after the other, before the agent could start.",
             )
         else:
-            lost = Outcome(
+            lost = runs.cut_short(
                 RunStatus.FAILED,
-                shown.text,
-                partial=True,
+                shown,
                 error_code="worker_lost",
                 error_message="The worker that ran the agent was lost. What the agent had done until then is kept; "
                 "retry to have it start over.",
-                usage=shown.usage,
             )
         told = Event(EventType.RUN_ATTEMPT_LOST, {"attempt": held.attempt, "reason": reason})
         return runs.settle(db, held.run_id, held.attempt, lost, [*shown.close(partial=True), told])

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 CONTENT_TYPE = prometheus_client.CONTENT_TYPE_PLAIN_0_0_4
 HOST = "127.0.0.1"
 # They would double what is collected, to say when a process began.
-prometheus_client.disable_created_metrics()
+prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call] # it is not annotated
 
 RUNS_ACCEPTED = Counter("longwick_runs_accepted_total", "Runs accepted", ["kind"])
 RUNS_SETTLED = Counter("longwick_runs_settled_total", "Runs settled", ["status", "code"])
@@ -61,7 +61,7 @@ ARTIFACT_BYTES_SAVED = Counter("longwick_artifact_saved_bytes_total", "Bytes of 
 MCP_CALLS = Counter("longwick_mcp_calls_total", "Calls of our tools by agents", ["tool", "outcome"])
 
 CLIS_RUNNING = Gauge("longwick_clis_running", "Agent CLIs that run in this worker")
-BEATS_LATE = Counter("longwick_beats_late_total", "Beats that came half as late again as they should, or later")
+BEATS_LATE = Counter("longwick_beats_late_total", "Beats that came more than one and a half times their interval after the one before")
 SELF_FENCES = Counter("longwick_self_fences_total", "CLIs that their worker killed, as it could not renew their leases")
 
 

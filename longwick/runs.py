@@ -17,6 +17,7 @@ from longwick.events import Event, EventType
 from longwick.ids import new_id
 from longwick.models import UNSETTLED, JsonObject, Lease, OnWorkerLost, Role, Run, RunKind, RunStatus, Thread
 from longwick.paging import Page, page
+from longwick.transcript import Transcript
 
 MOST_ATTEMPTS = 3
 
@@ -49,6 +50,16 @@ class Outcome:
     error_message: str | None = None
     usage: JsonObject | None = None
     cost_usd: float | None = None
+
+
+def cut_short(
+    status: RunStatus, shown: Transcript, *, error_code: str | None = None, error_message: str | None = None
+) -> Outcome:
+    """The outcome of a run that ends with no more than it has `shown` before."""
+    usage = dict(shown.usage or {})
+    cost = usage.pop("cost_usd", None)
+    cost_usd = float(cost) if isinstance(cost, int | float) else None
+    return Outcome(status, shown.text, True, error_code, error_message, usage or None, cost_usd)
 
 
 def create(db: Db, thread: Thread, new: NewRun) -> Run:
@@ -141,8 +152,13 @@ def queue_positions(db: Db, runs: Sequence[Run]) -> dict[str, int]:
 
 
 def last_seqs(db: Db, run_ids: Sequence[str]) -> dict[str, int]:
-    """Run id -> the position of its newest event."""
-    return {row[0]: row[1] for row in db.execute(select(Run.id, Run.last_seq).where(Run.id.in_(run_ids)))}
+    """Run id -> the position of its newest event; of a deleted thread's run there is none."""
+    rows = db.execute(
+        select(Run.id, Run.last_seq)
+        .join(Thread, Thread.id == Run.thread_id)
+        .where(Run.id.in_(run_ids), Thread.deleted_at.is_(None))
+    )
+    return {row[0]: row[1] for row in rows}
 
 
 def claim(db: Db, run_id: str, worker_id: str, started: JsonObject) -> Run | None:

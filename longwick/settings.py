@@ -162,7 +162,7 @@ def _ours(environ: Mapping[str, str | None], fields: Iterable[str]) -> dict[str,
             try:
                 ours[setting] = Path(value).read_text().rstrip("\r\n")
             except (OSError, UnicodeDecodeError) as error:
-                raise BadSetting(f"{PREFIX}{name}: {value} cannot be read: {error}") from error
+                raise BadSetting(f"{PREFIX}{name}: cannot read {value}: {error}") from error
     return ours
 
 

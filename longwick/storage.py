@@ -4,7 +4,8 @@ import errno
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -28,8 +29,33 @@ def describe(data: bytes) -> Stored:
     return Stored(hashlib.sha256(data).hexdigest(), len(data))
 
 
+class Incoming(Protocol):
+    """Bytes on their way into storage; unless they are kept, nothing is left of them."""
+
+    def write(self, chunk: bytes) -> None:
+        """Take some more.
+
+        Raises:
+            TooLarge: there are more than the limit.
+            StorageFull: there is no space.
+        """
+        ...
+
+    def keep(self) -> Stored:
+        """That was all: make it durable, before this returns, and known by its name.
+
+        Raises:
+            StorageFull: there is no space.
+        """
+        ...
+
+
 class Storage(Protocol):
     """The seam for an object store to come."""
+
+    def incoming(self, *, limit: int) -> AbstractContextManager[Incoming]:
+        """A place for up to `limit` bytes that come piece by piece."""
+        ...
 
     def put(self, chunks: Iterable[bytes], *, limit: int) -> Stored:
         """Keep the bytes, durably, before this returns; putting the same again changes nothing.
@@ -55,45 +81,82 @@ class FolderStorage:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def put(self, chunks: Iterable[bytes], *, limit: int) -> Stored:
-        incoming = self.folder / "incoming"
-        incoming.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=incoming)
-        try:
-            digest, size = hashlib.sha256(), 0
-            with open(descriptor, "wb") as file:
-                for chunk in chunks:
-                    size += len(chunk)
-                    if size > limit:
-                        raise TooLarge(f"the file is over the limit of {limit} bytes")
-                    digest.update(chunk)
-                    file.write(chunk)
-                file.flush()
-                os.fsync(file.fileno())
-            self._keep(Path(name), self._path(digest.hexdigest()))
-            return Stored(digest.hexdigest(), size)
-        except OSError as error:
-            if error.errno in _FULL:
-                raise StorageFull("no space is left for files") from error
-            raise
-        finally:
-            Path(name).unlink(missing_ok=True)
+    @contextmanager
+    def incoming(self, *, limit: int) -> Iterator[Incoming]:
+        # Around all of it: closing a file writes, too.
+        with _translated():
+            folder = self.folder / "incoming"
+            folder.mkdir(parents=True, exist_ok=True)
+            descriptor, name = tempfile.mkstemp(dir=folder)
+            try:
+                with open(descriptor, "wb") as file:
+                    yield _IncomingFile(self, Path(name), file, limit)
+            finally:
+                Path(name).unlink(missing_ok=True)
 
-    def _keep(self, written: Path, place: Path) -> None:
-        """Give the file its name, and make the name as durable as the bytes."""
-        place.parent.mkdir(exist_ok=True)
-        written.replace(place)
-        folder = os.open(place.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+    def put(self, chunks: Iterable[bytes], *, limit: int) -> Stored:
+        with self.incoming(limit=limit) as incoming:
+            for chunk in chunks:
+                incoming.write(chunk)
+            return incoming.keep()
 
     def open(self, sha256: str) -> BinaryIO:
         try:
-            return self._path(sha256).open("rb")
+            return self.path(sha256).open("rb")
         except FileNotFoundError as error:
             raise NotFound("the bytes are not in storage") from error
 
-    def _path(self, sha256: str) -> Path:
+    def path(self, sha256: str) -> Path:
+        """Where the bytes of that name are, or would be."""
         return self.folder / sha256[:2] / sha256
+
+
+class _IncomingFile:
+    """A file without its name yet."""
+
+    def __init__(self, storage: FolderStorage, path: Path, file: BinaryIO, limit: int) -> None:
+        self._storage = storage
+        self._path = path
+        self._file = file
+        self._limit = limit
+        self._size = 0
+        self._digest = hashlib.sha256()
+
+    def write(self, chunk: bytes) -> None:
+        self._size += len(chunk)
+        if self._size > self._limit:
+            raise TooLarge(f"the file is over the limit of {self._limit} bytes")
+        self._digest.update(chunk)
+        self._file.write(chunk)
+
+    def keep(self) -> Stored:
+        stored = Stored(self._digest.hexdigest(), self._size)
+        place = self._storage.path(stored.sha256)
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        # The name is to be as durable as the bytes.
+        if not place.parent.is_dir():
+            place.parent.mkdir(exist_ok=True)
+            _sync(self._storage.folder)
+        self._path.replace(place)
+        _sync(place.parent)
+        return stored
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """The one place where an error of the file system becomes one of ours."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            raise StorageFull("no space is left for files") from error
+        raise

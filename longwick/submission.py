@@ -2,18 +2,19 @@
 
 import hashlib
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 
-from sqlalchemy import delete
+from sqlalchemy import delete, select, tuple_
 
 from longwick import cancellation, runs, threads
 from longwick.database import Db, utc_now
-from longwick.errors import Conflict, Invalid
+from longwick.errors import Conflict, Invalid, NotFound
 from longwick.models import IdempotencyKey, Run
 from longwick.runs import NewRun
 
 KEY_HOURS = 24
+FORGOTTEN_AT_ONCE = 100
 
 
 class IfBusy(StrEnum):
@@ -30,6 +31,11 @@ class Once:
 
     key: str
     body: bytes
+
+    @property
+    def digest(self) -> str:
+        """What the record keeps of the body."""
+        return hashlib.sha256(self.body).hexdigest()
 
 
 def submit(
@@ -49,23 +55,45 @@ def submit(
         Conflict: the thread is busy, and the caller wants to be told (`thread_busy`).
         Invalid: the key was used for something else (`idempotency_mismatch`).
     """
-    digest = hashlib.sha256(once.body).hexdigest() if once else ""
-    if once and (before := _made_before(db, owner, once.key, digest)):
+    # Locked before anything is looked at: of equal submissions at once, the second must not find its thread busy with
+    # the first, or interrupt it.
+    thread = threads.lock(db, owner, thread_id) if thread_id else None
+    if once and (before := find_accepted(db, owner, once)):
         return before
-    if thread_id:
-        thread = threads.lock(db, owner, thread_id)
-        for busy in runs.unsettled_of(db, thread.id) if if_busy is not IfBusy.QUEUE else ():
-            if if_busy is IfBusy.REJECT:
-                raise Conflict(f"the thread is busy with {busy.id}", code="thread_busy")
-            cancellation.request(db, owner, busy.id)
-    else:
+    if thread is None:
         thread = threads.create(db, owner, agent=agent_of_thread)
+    elif if_busy is IfBusy.INTERRUPT:
+        cancellation.request_all(db, owner, thread.id)
+    elif if_busy is IfBusy.REJECT and (busy := runs.unsettled_of(db, thread.id)):
+        raise Conflict(f"the thread is busy with {busy[0].id}", code="thread_busy")
     run = runs.create(db, thread, new)
     if once:
+        _forget_old_keys(db, owner, once.key)
         # Of several at once, all but one fail here, start again, and find the run of the one.
-        db.add(IdempotencyKey(owner=owner, key=once.key, body_sha256=digest, run_id=run.id, created_at=utc_now()))
+        db.add(IdempotencyKey(owner=owner, key=once.key, body_sha256=once.digest, run_id=run.id, created_at=utc_now()))
         db.flush()
     return run
+
+
+def find_accepted(db: Db, owner: str, once: Once) -> Run | None:
+    """The run that an earlier submission with this key made, if there was one.
+
+    Raises:
+        Invalid: that one was for something else (`idempotency_mismatch`).
+        Conflict: the run was deleted since, with its thread (`deleted`).
+    """
+    known = db.get(IdempotencyKey, (owner, once.key))
+    if known is None or known.created_at < _oldest():
+        return None
+    if known.body_sha256 != once.digest:
+        raise Invalid(
+            "this Idempotency-Key was used for another request", code="idempotency_mismatch", param="Idempotency-Key"
+        )
+    try:
+        return runs.get(db, owner, known.run_id)
+    except NotFound as error:
+        # To run it again is what the key was sent to prevent.
+        raise Conflict("the run of this Idempotency-Key was deleted with its thread", code="deleted") from error
 
 
 def retry(db: Db, owner: str, run_id: str) -> Run:
@@ -91,24 +119,19 @@ def retry(db: Db, owner: str, run_id: str) -> Run:
         extra=run.extra,
         retry_of=run.id,
     )
-    return runs.create(db, threads.get(db, owner, run.thread_id), again)
+    return runs.create(db, threads.lock(db, owner, run.thread_id), again)
 
 
-def _made_before(db: Db, owner: str, key: str, digest: str) -> Run | None:
-    known = db.get(IdempotencyKey, (owner, key))
-    if known is None:
-        return None
-    if known.created_at < utc_now() - timedelta(hours=KEY_HOURS):
-        db.delete(known)
-        db.flush()
-        return None
-    if known.body_sha256 != digest:
-        raise Invalid(
-            "this Idempotency-Key was used for another request", code="idempotency_mismatch", param="Idempotency-Key"
-        )
-    return db.get(Run, known.run_id)
+def _forget_old_keys(db: Db, owner: str, key: str) -> None:
+    """Drop this key if it is too old to count, and some others that are; what another is dropping is left to it."""
+    old = IdempotencyKey.created_at < _oldest()
+    db.execute(delete(IdempotencyKey).where(IdempotencyKey.owner == owner, IdempotencyKey.key == key, old))
+    named = tuple_(IdempotencyKey.owner, IdempotencyKey.key)
+    some = select(IdempotencyKey.owner, IdempotencyKey.key).where(old).limit(FORGOTTEN_AT_ONCE)
+    found = [(row.owner, row.key) for row in db.execute(some.with_for_update(skip_locked=True))]
+    if found:
+        db.execute(delete(IdempotencyKey).where(named.in_(found)).execution_options(synchronize_session=False))
 
 
-def forget_old_keys(db: Db) -> None:
-    """Drop the keys that are too old to count."""
-    db.execute(delete(IdempotencyKey).where(IdempotencyKey.created_at < utc_now() - timedelta(hours=KEY_HOURS)))
+def _oldest() -> datetime:
+    return utc_now() - timedelta(hours=KEY_HOURS)

@@ -95,10 +95,14 @@ def active_runs(db: Db, threads: Sequence[Thread]) -> dict[str, str]:
 
 
 def next_turn(db: Db, thread: Thread, *, title: str) -> int:
-    """Take the thread's next turn, under its lock; an untitled thread gets its title from the first message."""
+    """Take the thread's next turn, under its lock; an untitled thread gets its title from the first message.
+
+    Raises:
+        NotFound: the thread was deleted meanwhile.
+    """
     turn: int | None = db.scalar(
         update(Thread)
-        .where(Thread.id == thread.id)
+        .where(Thread.id == thread.id, Thread.deleted_at.is_(None))
         .values(
             turns=Thread.turns + 1,
             updated_at=utc_now(),

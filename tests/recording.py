@@ -17,6 +17,8 @@ from typing import Self
 import pyte
 from waiting import wait_for
 
+from longwick.terminal import END
+
 ROWS, COLUMNS = 24, 80
 
 
@@ -82,6 +84,12 @@ class Terminal:
     def text(self) -> str:
         """All that was written, in the order in which it was, without what steers the terminal."""
         return re.sub("\x1b\\[[0-9;?]*[A-Za-z]", "", b"".join(self.chunks).decode(errors="replace"))
+
+    @property
+    def frames(self) -> list[bytes]:
+        """What was written, cut where it was to be shown."""
+        *frames, rest = b"".join(self.chunks).split(END.encode())
+        return [*(frame + END.encode() for frame in frames), rest]
 
     @property
     def transcript(self) -> list[str]:

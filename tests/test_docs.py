@@ -9,8 +9,10 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from prometheus_client.metrics import MetricWrapperBase
 from stack import Stack, check_whole
 
+from longwick import metrics
 from longwick.database import Database
 from longwick.events import EventType
 from longwick.settings import PREFIX, Settings
@@ -57,11 +59,23 @@ def test_every_error_code_of_a_run_is_documented_and_no_other() -> None:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "failure" and node.args:
                 first = node.args[0]
-                raised |= {first.value} if isinstance(first, ast.Constant) else {"storage_full"}
+                raised.add(str(first.value) if isinstance(first, ast.Constant) else "storage_full")
             if isinstance(node, ast.keyword) and node.arg == "error_code" and isinstance(node.value, ast.Constant):
-                raised.add(node.value.value)
+                raised.add(str(node.value.value))
     section = (DOCS / "http-api.md").read_text().partition("## Why a run failed")[2]
-    assert set(re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)) == raised - {None}
+    assert set(re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)) == raised - {"None"}
+
+
+def test_every_metric_is_documented_with_its_labels_and_no_other() -> None:
+    made = [metric for metric in vars(metrics).values() if isinstance(metric, MetricWrapperBase)]
+    there = {
+        (family.name + "_total" * (family.type == "counter"), ", ".join(metric._labelnames))
+        for metric in made
+        for family in metric.describe()
+    }
+    rows = re.findall(r"^\| `(\w+)` \| ([\w, ]*?) ?\|", (DOCS / "metrics.md").read_text(), re.MULTILINE)
+    assert set(rows) == there
+    assert len(rows) == len(there)
 
 
 def test_every_tool_is_documented_and_no_other(database: Database, settings: Settings, tmp_path: Path) -> None:

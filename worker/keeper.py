@@ -137,7 +137,7 @@ class Keeper:
             hold.ask_to_stop(why)
 
     def _beat_for_ever(self) -> None:
-        next_beat = time.monotonic()
+        next_beat = self._beaten_at = time.monotonic()
         while not self._stopping.is_set():
             try:
                 if time.monotonic() >= next_beat:

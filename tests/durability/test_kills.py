@@ -28,9 +28,9 @@ def cli_pid(folder: Path) -> int:
     return int(wait_for(lambda: (folder / "pid").exists() and (folder / "pid").read_text(), 10, "the CLI to start"))
 
 
-def long_run(stack: Stack, folder: Path, **more: object) -> Json:
+def long_run(stack: Stack, folder: Path) -> Json:
     """A run that has streamed some text, and waits for a file that nobody makes."""
-    run = stack.run(f"pid {folder / 'pid'}; say 5 0; wait {folder / 'gate'}; say 5 0", **more)
+    run = stack.run(f"pid {folder / 'pid'}; say 5 0; wait {folder / 'gate'}; say 5 0")
     wait_for(lambda: stack.text_of(run).endswith("4 "), 15, "the first half of the answer")
     return run
 

@@ -42,18 +42,15 @@ class Flower:
 
     def row(self, run: Json) -> Json:
         """What its table shows of a run."""
-        wanted = {"draw": 1, "start": 0, "length": 100, "columns[0][data]": "name", "order[0][column]": 0}
-        table = self.http.get("/tasks/datatable", params={**wanted, "order[0][dir]": "asc", "search[value]": ""})
+        sorting = "columns[0][data]=name&order[0][column]=0&order[0][dir]=asc"
+        table = self.http.get(f"/tasks/datatable?draw=1&start=0&length=100&search[value]=&{sorting}")
         (row,) = [row for row in table.json()["data"] if row["uuid"] == run["id"]]
         found: Json = row
         return found
 
     def wait_for_state(self, run: Json, state: str) -> Json:
-        def there() -> Json | None:
-            task = self.task(run)
-            return task if task.get("state") == state else None
-
-        return wait_for(there, 15, f"Flower to show {run['id']} as {state}")
+        wait_for(lambda: self.task(run).get("state") == state, 15, f"Flower to show {run['id']} as {state}")
+        return self.task(run)
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +98,8 @@ def test_tokens_and_cost_are_shown(watched: Stack, flower: Flower) -> None:
     assert usage["output_tokens"] > 0
     assert f"'output_tokens': {usage['output_tokens']}" in result
     assert "'cost_usd': 0" in result
+    tokens = f"{usage['input_tokens']}+{usage['output_tokens']} tokens"
+    assert flower.row(run)["result"] == f"succeeded · local · demo · {tokens} · $0"
 
 
 def test_a_failed_run_is_a_failed_task_with_its_code(watched: Stack, flower: Flower) -> None:
@@ -108,7 +107,7 @@ def test_a_failed_run_is_a_failed_task_with_its_code(watched: Stack, flower: Flo
     watched.settled(run)
     assert "cli_exit" in flower.wait_for_state(run, "FAILURE")["exception"]
     row = flower.row(run)
-    assert re.match(r"RunNotSucceeded\('cli_exit', \{'status': 'failed', 'owner': 'local'", row["result"])
+    assert row["result"] == "failed (cli_exit) · local · script"
     assert 0 < row["runtime"] < 10
 
 

@@ -1,5 +1,6 @@
 """The metrics of a running product: each of them moves when that happens which it is there to show."""
 
+import json
 import signal
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -158,6 +159,16 @@ def test_metrics_say_nothing_of_anybody(measured: Stack) -> None:
     labels = " ".join(sample for _, sample in scrape(measured))
     for word in (run["id"], run["thread_id"], "kanarienvogel", "local", "script"):
         assert word not in labels
+
+
+def test_every_line_of_every_log_is_an_object_that_names_its_tier(measured: Stack) -> None:
+    measured.settled(measured.run("exit 3"))
+    logs = list((measured.data_dir / "logs").glob("*.log"))
+    assert {log.stem for log in logs} == {"web", "mcp", "worker"}
+    for log in logs:
+        for line in map(json.loads, log.read_text().splitlines()):
+            assert line["tier"] == log.stem
+            assert {"at", "level", "logger", "message"} <= line.keys()
 
 
 def test_a_page_that_points_its_own_name_here_is_refused(measured: Stack) -> None:

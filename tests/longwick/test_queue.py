@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 import redis
-from scene import OWNER, new_thread, queued_run, running_run
+from scene import OWNER, new_thread, queued_run, running_run, spawned_run
 
 from longwick import leases, queue, runs
 from longwick.broadcast import connect
@@ -186,6 +186,20 @@ def test_a_hint_that_could_not_be_sent_is_due_at_once(
             dispatcher.dispatch()
     assert sent == [made[0].id]
     assert [hint.run_id for hint in dispatcher.dispatch()] == [run.id for run in made[1:]]
+
+
+def test_the_end_of_a_run_that_lost_its_worker_is_told_with_the_next_hints(database: Database, redis_url: str) -> None:
+    lost, back = spawned_run(database), running_run(database)
+    dispatcher = Dispatcher(database, redis_url)
+    for held in database.read(leases.all_held):
+        ended = leases.recover(database, held, "gone")
+        assert ended
+        dispatcher.tell_end(ended)
+    assert dispatcher.dispatch() == []
+    with redis.Redis.from_url(redis_url) as client:
+        (message,) = client.lrange("chat", 0, -1)
+    assert lost.id.encode() in message
+    assert back.id.encode() not in message
 
 
 def test_a_message_names_the_run_and_nothing_else(database: Database, redis_url: str) -> None:

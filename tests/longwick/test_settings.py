@@ -97,6 +97,55 @@ def test_a_child_process_gets_the_very_same_settings(monkeypatch: pytest.MonkeyP
     assert environ["PATH"]
 
 
+def test_a_setting_can_be_kept_in_a_file(work_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (work_folder / "url").write_text("postgresql://me:secret@db/longwick\n")
+    monkeypatch.setenv("LONGWICK_DATABASE_URL_FILE", "url")
+    monkeypatch.setenv("LONGWICK_REDIS_URL_FILE", "")
+    settings = Settings.from_environ()
+    assert settings.database == "postgresql://me:secret@db/longwick"
+    assert settings.redis_url == ""
+    environ = settings.child_environ()
+    assert "LONGWICK_DATABASE_URL_FILE" not in environ
+    assert Settings.from_environ(environ) == settings
+
+
+def test_a_setting_whose_name_ends_like_a_file_is_one(work_folder: Path) -> None:
+    assert Settings.from_environ({"LONGWICK_AGENTS_FILE": "a.toml"}).agents_file == work_folder / "a.toml"
+    with pytest.raises(BadSetting, match="LONGWICK_AGENTS_FILE_FILE: cannot read"):
+        Settings.from_environ({"LONGWICK_AGENTS_FILE_FILE": "a.toml"})
+
+
+def test_a_file_that_cannot_be_read_is_refused_and_so_is_a_choice_of_two(work_folder: Path) -> None:
+    with pytest.raises(BadSetting, match="LONGWICK_REDIS_URL_FILE: cannot read missing"):
+        Settings.from_environ({"LONGWICK_REDIS_URL_FILE": "missing"})
+    with pytest.raises(BadSetting, match="LONGWICK_PORT and LONGWICK_PORT_FILE are both set"):
+        Settings.from_environ({"LONGWICK_PORT": "1", "LONGWICK_PORT_FILE": "missing"})
+    with pytest.raises(BadSetting, match="LONGWICK_PROT_FILE"):
+        Settings.from_environ({"LONGWICK_PROT_FILE": "missing"})
+
+
+def test_the_environment_wins_over_a_file_that_the_file_names(
+    work_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (work_folder / "port").write_text("1")
+    (work_folder / ".env").write_text("LONGWICK_PORT_FILE=port\n")
+    assert Settings.from_environ().port == 1
+    monkeypatch.setenv("LONGWICK_PORT", "2")
+    assert Settings.from_environ().port == 2
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.org", ""])
+def test_an_address_that_others_reach_is_refused_unless_the_network_is_trusted(host: str) -> None:
+    with pytest.raises(BadSetting, match="there is no sign-in yet"):
+        Settings.from_environ({}).check_bind(host)
+    Settings.from_environ({"LONGWICK_TRUST_NETWORK": "1"}).check_bind(host)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "::1", "localhost"])
+def test_loopback_needs_no_trust(host: str) -> None:
+    Settings.from_environ({}).check_bind(host)
+
+
 def test_the_example_shows_every_setting_with_its_default() -> None:
     shown = dict(re.findall(r"^# (LONGWICK_\w+)=(.*)$", EXAMPLE.read_text(), re.MULTILINE))
     assert set(shown) == {f"LONGWICK_{name.upper()}" for name in Settings.model_fields}

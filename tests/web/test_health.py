@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from documented import Serve
+from scene import queued_run
 from starlette.testclient import TestClient
 from waiting import wait_for
 
@@ -52,6 +53,20 @@ def listening(handler: type[_Lives]) -> Iterator[str]:
 def mcp_url() -> Iterator[str]:
     with listening(_Lives) as url:
         yield url
+
+
+def test_metrics_are_shown_although_the_record_does_not_answer(
+    serve: Serve, settings: Settings, database: Database, frozen_port: int
+) -> None:
+    queued_run(database)
+    shown = serve(settings).get("/metrics")
+    assert shown.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+    assert 'longwick_runs{kind="chat",status="queued"} 1.0' in shown.text
+    gone = settings.model_copy(update={"database_url": f"postgresql://longwick@127.0.0.1:{frozen_port}/longwick"})
+    shown = serve(gone).get("/metrics")
+    assert shown.status_code == 200
+    assert "longwick_runs{" not in shown.text
+    assert "longwick_events_committed_total" in shown.text
 
 
 @pytest.fixture

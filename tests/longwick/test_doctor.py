@@ -1,0 +1,193 @@
+"""What the doctor finds: on a product that is well, and on each thing that can be wrong with one."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from stack import AGENTS, Stack
+from waiting import wait_for
+
+from longwick import doctor, schema
+from longwick.database import Database
+from longwick.doctor import Finding, Level, examine
+
+PARTS = {
+    "python",
+    "valkey",
+    "setpriv",
+    "address",
+    "data dir",
+    "disk",
+    "record",
+    "redis",
+    "web",
+    "worker",
+    "mcp",
+    "agents",
+}
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No `.env` of somebody's, no server by chance, a data dir that is not there yet."""
+    monkeypatch.chdir(tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        monkeypatch.setenv("LONGWICK_PORT", str(closed.getsockname()[1]))
+
+
+def environ(stack: Stack) -> dict[str, str]:
+    """What finds a stack."""
+    return {
+        "LONGWICK_DATA_DIR": str(stack.data_dir),
+        "LONGWICK_PORT": stack.url.rpartition(":")[2],
+        "LONGWICK_AGENTS_FILE": str(AGENTS / "agents.toml"),
+    }
+
+
+def wrong() -> dict[str, str]:
+    return {finding.part: finding.words for finding in examine() if finding.level is Level.WRONG}
+
+
+def only(part: str) -> Finding:
+    (found,) = [finding for finding in examine() if finding.part == part]
+    return found
+
+
+def longwick_doctor(*options: str, **env: str) -> tuple[int, str]:
+    command = [str(Path(sys.executable).with_name("longwick")), "doctor", *options]
+    done = subprocess.run(command, env={**os.environ, **env}, capture_output=True, text=True, timeout=60, check=False)
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_a_product_that_is_well_is_found_so(stacks: dict[str, Stack]) -> None:
+    status, said = longwick_doctor(**environ(stacks["sqlite"]))
+    assert "✗" not in said
+    assert status == 0
+    assert all(part in said for part in PARTS)
+    assert "is at the newest revision" in said
+    assert "can run: demo, script" in said
+    assert "missing cannot run: the program 'a-program-that-nobody-has' is not installed" in said
+
+
+def test_its_findings_come_as_json_lines(stacks: dict[str, Stack]) -> None:
+    status, said = longwick_doctor("--json", **environ(stacks["sqlite"]))
+    findings = [json.loads(line) for line in said.splitlines()]
+    assert status == 0
+    assert {finding["part"] for finding in findings} == PARTS
+    assert {finding["level"] for finding in findings} == {"ok", "care"}
+
+
+@pytest.mark.parametrize("engine_name", ["sqlite"])
+def test_a_part_that_does_not_answer_is_named(own_stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in environ(own_stack).items():
+        monkeypatch.setenv(name, value)
+    assert wrong() == {}
+    mcp = own_stack.kill("mcp", signal.SIGSTOP)
+    try:
+        found = wait_for(wrong, 10, "the doctor to see it")
+    finally:
+        os.kill(mcp, signal.SIGCONT)
+    assert set(found) == {"mcp"}
+    assert found["mcp"].startswith("the web tier says: does not answer")
+    wait_for(lambda: not wrong(), 10, "the doctor to see that it is well again")
+
+
+def test_where_nothing_runs_the_doctor_says_how_to_start_it() -> None:
+    status, said = longwick_doctor()
+    assert status == 1
+    assert "no Longwick answers at" in said
+    assert "`longwick up` starts one here" in said
+    assert "can run: demo" in said
+    assert set(wrong()) == {"web"}
+    assert not Path("longwick-data").exists()
+
+
+def test_a_setting_that_is_wrong_ends_the_examination(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LONGWICK_PROT", "1")
+    assert "did you mean LONGWICK_PORT" in wrong()["settings"]
+
+
+def test_an_address_that_others_reach_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LONGWICK_HOST", "0.0.0.0")
+    assert "can be reached from other machines" in wrong()["address"]
+    monkeypatch.setenv("LONGWICK_TRUST_NETWORK", "true")
+    assert only("address").level is Level.CARE
+
+
+def test_a_record_that_is_behind_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LONGWICK_DATABASE_URL", f"sqlite:///{tmp_path / 'old.db'}")
+    assert only("record").level is Level.CARE
+    assert not (tmp_path / "old.db").exists()
+    database = Database(f"sqlite:///{tmp_path / 'old.db'}")
+    schema.upgrade(database, "0001")
+    assert "is at revision 0001, and this Longwick wants" in wrong()["record"]
+    assert "longwick migrate" in wrong()["record"]
+    schema.upgrade(database)
+    database.dispose()
+    assert only("record").level is Level.OK
+
+
+def test_a_record_that_cannot_be_read_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "no.db").write_text("this is no database" * 1000)
+    monkeypatch.setenv("LONGWICK_DATABASE_URL", f"sqlite:///{tmp_path / 'no.db'}")
+    assert "file is not a database" in wrong()["record"]
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    monkeypatch.setenv("LONGWICK_DATABASE_URL", f"postgresql://me:secret@127.0.0.1:{port}/longwick")
+    assert wrong()["record"] == "the record does not answer"
+    assert "secret" not in str(list(examine()))
+
+
+def test_a_redis_that_does_not_answer_is_found(monkeypatch: pytest.MonkeyPatch, redis_url: str) -> None:
+    monkeypatch.setenv("LONGWICK_REDIS_URL", redis_url)
+    assert only("redis").level is Level.OK
+    assert only("valkey").words.startswith("not needed")
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    monkeypatch.setenv("LONGWICK_REDIS_URL", f"redis://:secret@127.0.0.1:{port}/0")
+    assert wrong()["redis"].startswith(f"127.0.0.1:{port} does not answer")
+    assert "secret" not in str(list(examine()))
+
+
+def test_a_data_dir_that_others_can_change_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "longwick-data"
+    (folder / "valkey").mkdir(parents=True)
+    folder.chmod(0o700)
+    assert only("data dir").words == f"{folder} is private"
+    folder.chmod(0o777)
+    assert "can be changed by every user" in wrong()["data dir"]
+    folder.chmod(0o700)
+    secret = folder / "flower.password"
+    secret.write_text("secret")
+    secret.chmod(0o644)
+    assert "can be read by others" in wrong()["data dir"]
+
+
+def test_a_data_dir_is_looked_at_where_it_is_said_to_be(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir(mode=0o700)
+    assert f"{tmp_path / 'other'} is private" in [finding.words for finding in examine(tmp_path / "other")]
+
+
+def test_a_disk_that_is_full_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert only("disk").level is not Level.WRONG
+    monkeypatch.setattr(doctor, "FULL_BYTES", 2**60)
+    assert wrong()["disk"].endswith("runs will fail")
+
+
+def test_an_agents_file_that_cannot_be_used_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "agents.toml").write_text("[agents.x]\nadapter = 1\n")
+    monkeypatch.setenv("LONGWICK_AGENTS_FILE", str(tmp_path / "agents.toml"))
+    assert "agents.x" in wrong()["agents"]
+
+
+def test_a_program_that_is_missing_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert "install util-linux" in wrong()["setpriv"]
+    (tmp_path / "setpriv").write_text("#!/bin/sh\nexit 3\n")
+    (tmp_path / "setpriv").chmod(0o755)
+    assert "does not run" in wrong()["setpriv"]
