@@ -1,5 +1,7 @@
 """The agents that there are: the built-in ones and those of the agents file, and whether they can run on this host."""
 
+import os
+import re
 import shutil
 import sys
 import tomllib
@@ -7,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from longwick.errors import BadSetting
 from longwick.settings import Settings, environ_values
@@ -29,10 +31,29 @@ class Profile(BaseModel, frozen=True, extra="forbid"):
     concurrency: int | None = Field(default=None, ge=1)
     """Runs at once, for each worker there is."""
 
+    @field_validator("command")
+    @classmethod
+    def _no_nul(cls, command: list[str]) -> list[str]:
+        if any("\0" in part for part in command):
+            raise ValueError("no NUL can be passed to a program")
+        return command
+
+    @field_validator("env")
+    @classmethod
+    def _possible(cls, env: dict[str, str]) -> dict[str, str]:
+        for name, value in env.items():
+            if not name or "=" in name or "\0" in name + value:
+                raise ValueError(f"{name!r} cannot be a variable: a name without '=', and no NUL anywhere")
+        return env
+
     def unavailable(self) -> str | None:
         """Why it cannot run on this host, in words; None where it can."""
         program = self.command[0]
-        if shutil.which(program, path=environ_values(["PATH"]).get("PATH")) is None:
+        path = {**environ_values(["PATH"]), **self.env}.get("PATH")
+        relative = os.path.dirname(program) and not os.path.isabs(program)
+        if relative:
+            return f"the program {program!r} is looked for in an empty folder; write its whole path, or {HERE}/…"
+        if shutil.which(program, path=path) is None:
             return f"the program {program!r} is not installed, or not on the PATH"
         return None
 
@@ -71,7 +92,7 @@ def default_agent(settings: Settings) -> str:
 
 def _read(path: Path) -> dict[str, Profile]:
     try:
-        found = _AgentsFile.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        found = _AgentsFile.model_validate(tomllib.loads(path.read_text(encoding="utf-8-sig")))
     except OSError as error:
         raise BadSetting(f"LONGWICK_AGENTS_FILE: cannot read {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
@@ -94,12 +115,13 @@ def _read(path: Path) -> dict[str, Profile]:
 
 def _line_of(path: Path, loc: tuple[int | str, ...]) -> str:
     """`, line N` of the table or key that an error is about, as far as it can be found."""
-    lines = path.read_text(encoding="utf-8").splitlines()
+    lines = path.read_text(encoding="utf-8-sig").splitlines()
+    keys = [str(part) for part in loc if isinstance(part, str)]
     found = 0
-    for part in (str(part) for part in loc[1:3]):
+    for key in keys[1:3] or keys:
+        mentioned = re.compile(rf"""\s*(\[.*["\s.\[]?)?["']?{re.escape(key)}["']?\s*[\].=]""")
         for number, line in enumerate(lines[found:], found + 1):
-            words = line.replace("[", " ").replace("]", " ").replace(".", " ").replace('"', " ").replace("=", " ")
-            if part in words.split():
+            if mentioned.match(line):
                 found = number
                 break
     return f", line {found}" if found else ""

@@ -17,7 +17,7 @@ class Transcript:
         self._open_messages: list[str] = []
         self._reasoning: dict[str, list[str]] = {}
         self._open_tools: list[str] = []
-        self.usage: dict[str, Any] | None = None
+        self._used: dict[str, Any] = {}
 
     def add(self, kind: EventType, data: dict[str, Any]) -> None:
         """Take the next event into account."""
@@ -42,12 +42,25 @@ class Transcript:
                 if data["tool_call_id"] in self._open_tools:
                     self._open_tools.remove(data["tool_call_id"])
             case EventType.USAGE_UPDATED:
-                self.usage = data
+                self._used = data
 
     def add_all(self, several: Iterable[Event]) -> None:
         """Take several."""
         for event in several:
             self.add(event.type, event.data)
+
+    @property
+    def usage(self) -> dict[str, Any] | None:
+        """What the agent has used, as it says it, without the money."""
+        return {name: count for name, count in self._used.items() if name != "cost_usd"} or None
+
+    @property
+    def cost_usd(self) -> float | None:
+        """Dollars, if the agent has said a number of a size that money has."""
+        cost = self._used.get("cost_usd")
+        if isinstance(cost, bool) or not isinstance(cost, int | float) or not 0 <= cost < 1e12:
+            return None
+        return float(cost)
 
     @property
     def text(self) -> str:

@@ -6,13 +6,16 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client.metrics import MetricWrapperBase
 from stack import Stack, check_whole
+from typer.main import get_command
 
-from longwick import metrics
+from longwick import cli, metrics
 from longwick.database import Database
 from longwick.events import EventType
 from longwick.settings import PREFIX, Settings
@@ -47,6 +50,28 @@ def test_every_route_is_documented_and_no_other() -> None:
     served = {(method.upper(), path) for path, operations in app.openapi()["paths"].items() for method in operations}
     documented = set(re.findall(r"^\| `([A-Z]+) (/\S+)`", (DOCS / "http-api.md").read_text(), re.MULTILINE))
     assert documented == served
+
+
+def test_every_command_is_documented_and_no_other() -> None:
+    def names(group: Any, path: str) -> Iterator[str]:
+        for name, command in group.commands.items():
+            yield from names(command, f"{path} {name}") if hasattr(command, "commands") else [f"{path} {name}"]
+
+    assert headings("terminal.md") == set(names(get_command(cli.app), "longwick"))
+
+
+def test_the_python_of_the_docs_works_when_pasted(stacks: dict[str, Stack], tmp_path: Path) -> None:
+    env = {**os.environ, "LONGWICK_URL": stacks["sqlite"].url}
+    said = [
+        subprocess.run(
+            [sys.executable, "-c", block], env=env, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True
+        ).stdout
+        for block in blocks(DOCS / "python.md", "python")
+    ]
+    assert len(said) == 3
+    assert said[0].endswith("saved/sea-haiku.md\nsucceeded\n")
+    assert said[1].startswith("succeeded I am Longwick's **demo agent**")
+    assert said[2].count("I am Longwick's **demo agent**") == 2
 
 
 def test_every_error_code_of_a_run_is_documented_and_no_other() -> None:

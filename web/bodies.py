@@ -6,7 +6,8 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from longwick.models import RunKind
+from longwick.models import OnWorkerLost, RunKind
+from longwick.submission import IfBusy
 from longwick.text import clean_json
 
 DEEPEST = 32
@@ -68,6 +69,15 @@ class NewThread(Body):
     metadata: Metadata = Field(default_factory=dict)
 
 
+class ThreadChange(Body):
+    """What is to be different about a thread; what is not named stays."""
+
+    title: str = Field(default="", max_length=200)
+    """Empty: the thread is named after its next message."""
+    metadata: Metadata = Field(default_factory=dict)
+    """All of it, in place of what there was."""
+
+
 class NewRun(Body):
     """A run to be accepted."""
 
@@ -79,7 +89,13 @@ class NewRun(Body):
     kind: RunKind = Field(RunKind.CHAT, strict=False)
     artifact_generation: bool = True
     """False: the agent gets no way to save files."""
+    if_busy: IfBusy = Field(IfBusy.QUEUE, strict=False)
+    """Where the thread has a run that is not over: wait for it, be refused (`thread_busy`), or cancel it first."""
     timeout_seconds: Seconds | None = None
     idle_timeout_seconds: Seconds | None = None
     """The longest silence of the agent."""
+    on_worker_lost: OnWorkerLost = Field(OnWorkerLost.FAIL, strict=False)
+    """Where the worker is lost while the agent runs: fail, or have another one go on from what was shown."""
+    max_cost_usd: float | None = Field(None, gt=0, allow_inf_nan=False)
+    """The run fails (`budget_exceeded`) once the agent says that it has used more."""
     metadata: Metadata = Field(default_factory=dict)

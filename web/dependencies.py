@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from fastapi import Depends, Path, Query, Request
+from fastapi import Depends, Header, Path, Query, Request
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from longwick.database import Database
@@ -15,6 +15,7 @@ from longwick.queue import Dispatcher
 from longwick.storage import Storage
 from web.agents import Agents
 from web.checks import Checks
+from web.feed import Feed
 from web.hub import Hub
 
 
@@ -60,6 +61,11 @@ async def _hub(request: Request) -> Hub:
     return hub
 
 
+async def _feed(request: Request) -> Feed:
+    feed: Feed = request.app.state.feed
+    return feed
+
+
 TheCaller = Annotated[Caller, Depends(_caller)]
 TheAgents = Annotated[Agents, Depends(_agents)]
 TheRecord = Annotated[Database, Depends(_database)]
@@ -67,6 +73,7 @@ TheStorage = Annotated[Storage, Depends(_storage)]
 TheDispatcher = Annotated[Dispatcher, Depends(_dispatcher)]
 TheChecks = Annotated[Checks, Depends(_checks)]
 TheHub = Annotated[Hub, Depends(_hub)]
+TheFeed = Annotated[Feed, Depends(_feed)]
 
 
 def _form(prefix: str) -> str:
@@ -134,3 +141,15 @@ def _whole_number(otherwise: Callable[[str], LongwickError]) -> BeforeValidator:
 
 Position = Annotated[int, Field(ge=0), _whole_number(lambda given: bad_cursor(given, "a whole number from 0 up"))]
 Seq = Annotated[int, Path(ge=0), _whole_number(lambda given: NotFound(f"no event {given}"))]
+
+# Printable ASCII: the record compares it byte by byte, and it stands in logs.
+IdempotencyKey = Annotated[
+    str,
+    Header(
+        alias="Idempotency-Key",
+        min_length=1,
+        max_length=255,
+        pattern=r"^[\x20-\x7e]+$",
+        description="For 24 hours, a request with the same key and the same body gets the run of the first one",
+    ),
+]

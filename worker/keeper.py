@@ -37,7 +37,8 @@ class Stop(Enum):
 
     CANCELLED = 1
     WORKER_SHUTDOWN = 2
-    FENCED = 3
+    REFUSED = 3
+    FENCED = 4
 
 
 class Hold:

@@ -5,10 +5,14 @@ started it is gone, however that came about.
 """
 
 import contextlib
+import errno
+import fcntl
 import os
 import selectors
+import shutil
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -52,7 +56,7 @@ class CliProcess:
             OSError: it could not be started.
         """
         self._popen = subprocess.Popen(  # noqa: S603 - a profile of the operator names it
-            ["setpriv", "--pdeathsig", "KILL", "--", *argv],  # noqa: S607 - found on the worker's own PATH
+            [_setpriv(), "--pdeathsig", "KILL", "--", *argv],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -63,16 +67,27 @@ class CliProcess:
         )
         self.pid = self._popen.pid
         live_pids.add(self.pid)
+        try:
+            self._pidfd = os.pidfd_open(self.pid)
+            self._selector = selectors.DefaultSelector()
+        except OSError:
+            self._popen.kill()
+            self._forget()
+            raise
         self.ended = False
         """It has exited, and all that it printed was returned."""
+        self.heard_at = time.monotonic()
+        """When it last printed anything."""
+        self.returncode: int | None = None
+        """Its exit status once it has exited, negative for a signal."""
+        self._gone = threading.Lock()
+        self._is_gone = False
         self._exited_at: float | None = None
         self._to_write = bytearray()
         self._line = bytearray()
         self._dropped = 0
         self._errors = bytearray()
         self._wake = wake
-        self._pidfd = os.pidfd_open(self.pid)
-        self._selector = selectors.DefaultSelector()
         for pipe, name in ((self._popen.stdout, _Source.STDOUT), (self._popen.stderr, _Source.STDERR)):
             assert pipe is not None
             os.set_blocking(pipe.fileno(), False)
@@ -88,15 +103,21 @@ class CliProcess:
 
     def __exit__(self, *exc: object) -> None:
         self.kill()
-        self._popen.wait()
-        live_pids.discard(self.pid)
+        os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOWAIT)
+        with self._gone:
+            self._is_gone = True
+            self._forget()
         self._selector.close()
         os.close(self._pidfd)
-        with contextlib.suppress(OSError):
-            self._stdin.close()
-        for pipe in (self._popen.stdout, self._popen.stderr):
+
+    def _forget(self) -> None:
+        """Reap it, and let go of its pipes."""
+        self._popen.wait()
+        live_pids.discard(self.pid)
+        for pipe in (self._popen.stdin, self._popen.stdout, self._popen.stderr):
             assert pipe is not None
-            pipe.close()
+            with contextlib.suppress(OSError):
+                pipe.close()
 
     def poll(self, seconds: float) -> list[bytes | Overlong]:
         """Wait at most `seconds` for something to happen; the lines that are complete now, without their ends."""
@@ -112,9 +133,7 @@ class CliProcess:
                 case _Source.STDIN:
                     self._write_stdin()
                 case _Source.EXIT:
-                    self._selector.unregister(self._pidfd)
-                    self._exited_at = time.monotonic()
-                    self._popen.wait()
+                    lines += self._note_exit()
                 case _Source.WAKE:
                     # Drained by its owner, who looks why after this returns.
                     pass
@@ -146,19 +165,31 @@ class CliProcess:
         self._signal(signal.SIGKILL)
 
     @property
-    def returncode(self) -> int | None:
-        """Its exit status once it has exited, negative for a signal."""
-        return self._popen.returncode
-
-    @property
     def stderr_tail(self) -> str:
         """The end of what it wrote to standard error."""
         return bytes(self._errors).decode("utf-8", "replace")
 
     def _signal(self, number: signal.Signals) -> None:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            # The group outlives its leader while members are left; its number is not given away before.
-            os.killpg(self.pid, number)
+        with self._gone, contextlib.suppress(ProcessLookupError, PermissionError):
+            # Its number is not given away before it is reaped.
+            if not self._is_gone:
+                os.killpg(self.pid, number)
+
+    def _note_exit(self) -> list[bytes | Overlong]:
+        """It has exited; read what it has left in its pipe, which may be wider than a read, and leave it a zombie."""
+        self._selector.unregister(self._pidfd)
+        self._exited_at = time.monotonic()
+        exited = os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOWAIT)
+        assert exited is not None
+        self.returncode = exited.si_status if exited.si_code == os.CLD_EXITED else -exited.si_status
+        lines: list[bytes | Overlong] = []
+        assert self._popen.stdout is not None
+        if self._popen.stdout in self._selector.get_map():
+            left = fcntl.fcntl(self._popen.stdout, fcntl.F_GETPIPE_SZ)
+            while left > 0 and self._popen.stdout in self._selector.get_map():
+                lines += self._read_stdout()
+                left -= READ_BYTES
+        return lines
 
     def _settle_end(self, lines: list[bytes | Overlong]) -> None:
         if self._exited_at is None or self.ended:
@@ -167,9 +198,12 @@ class CliProcess:
         # A grandchild may hold the pipes open for ever.
         if not open_pipes or time.monotonic() >= self._exited_at + LAST_WORDS_SECONDS:
             self.ended = True
-            if self._line:
+            if self._dropped:
+                lines.append(Overlong(self._dropped))
+            elif self._line:
                 lines.append(bytes(self._line))
-                self._line.clear()
+            self._dropped = 0
+            self._line.clear()
 
     def _read_stdout(self) -> list[bytes | Overlong]:
         assert self._popen.stdout is not None
@@ -179,6 +213,7 @@ class CliProcess:
         if not chunk:
             self._selector.unregister(self._popen.stdout)
             return []
+        self.heard_at = time.monotonic()
         lines: list[bytes | Overlong] = []
         *complete, rest = chunk.split(b"\n")
         for part in complete:
@@ -224,6 +259,14 @@ class CliProcess:
             self._to_write.clear()
         if not self._to_write:
             self._selector.unregister(self._stdin)
+
+
+def _setpriv() -> str:
+    """On the worker's own PATH, whatever the agent's is."""
+    found = shutil.which("setpriv")
+    if found is None:
+        raise FileNotFoundError(errno.ENOENT, "setpriv (util-linux) is not installed")
+    return found
 
 
 def _read(descriptor: int) -> bytes | None:

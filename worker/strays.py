@@ -17,7 +17,11 @@ def adopt_orphans() -> None:
 
 def kill_adopted(run_id: str) -> int:
     """Kill the orphans of a run that this process has adopted; returns how many there were."""
-    return sum(_kill(pid) for pid in _children() if _belongs(pid, run_id))
+    # The children of one that is killed are adopted in turn.
+    total = 0
+    while killed := sum(_kill(pid) for pid in list(_children()) if _belongs(pid, run_id)):
+        total += killed
+    return total
 
 
 def kill_strays(run_id: str) -> int:

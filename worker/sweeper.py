@@ -18,6 +18,7 @@ from longwick.queue import Dispatcher
 from longwick.settings import Settings
 from worker import strays
 from worker.process import live_pids
+from worker.workspace import left_over
 
 log = logging.getLogger(__name__)
 
@@ -81,11 +82,21 @@ def proof_of_life(
     folder.mkdir(parents=True, exist_ok=True)
     for path in sorted(folder.glob("wrk_*.lock")):
         _recover_if_dead(database, path, tell_end)
+    _tidy_up(settings, database)
     path = folder / f"{worker_id}.lock"
     with path.open("w") as mine:
         fcntl.flock(mine, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
         path.unlink(missing_ok=True)
+
+
+def _tidy_up(settings: Settings, database: Database) -> None:
+    """End and remove what attempts have left on this host that are over, wherever they were ended."""
+    running = {(held.run_id, held.attempt) for held in database.read(leases.all_held)}
+    for run_id, attempt, remove in left_over(settings.data_dir):
+        if (run_id, attempt) not in running:
+            strays.kill_strays(run_id)
+            remove()
 
 
 def _recover_if_dead(database: Database, path: Path, tell_end: Callable[[Run], None]) -> None:

@@ -1,12 +1,14 @@
 """The private folder of one attempt, and the environment that its CLI gets: an allow-list, never the worker's own."""
 
+import contextlib
 import ctypes
 import os
 import shutil
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -23,6 +25,8 @@ class Workspace:
     """`work` is the CLI's current folder, empty at first; its HOME and TMPDIR lie beside it."""
 
     folder: Path
+    descriptor: int
+    """The same folder, opened before the CLI could put another in its place."""
 
     @property
     def work(self) -> Path:
@@ -46,23 +50,21 @@ class Workspace:
             env |= {"LONGWICK_MCP_URL": turn.mcp_url, "LONGWICK_MCP_TOKEN": turn.mcp_token}
         return env
 
-    def left_files(self) -> Iterator[tuple[str, BinaryIO]]:
-        """(name, open file) of what the CLI left in `./artifacts/`: regular files of its own, no way around them."""
-        root = self.work / LEFT_FOLDER
-        names = sorted(
-            str(Path(folder, file).relative_to(root))
-            for folder, _, files in os.walk(root, followlinks=False)
-            for file in files
-        )
-        if not names:
+    def left_files(self) -> Iterator[tuple[str, BinaryIO | None]]:
+        """(name, open file) of what the CLI left in `./artifacts/`; None where it is no regular file of its own."""
+        beneath = _open_beneath(self.descriptor, f"work/{LEFT_FOLDER}", os.O_DIRECTORY)
+        if beneath is None:
             return
-        beneath = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW)
         try:
+            names = sorted(
+                str(Path(folder, file)) for folder, _, files, _ in os.fwalk(".", dir_fd=beneath) for file in files
+            )
             for name in names[:MOST_LEFT_FILES]:
-                file = _open_beneath(beneath, name)
-                if file is not None:
-                    with file:
-                        yield name, file
+                file = _regular(_open_beneath(beneath, name))
+                with file or contextlib.nullcontext():
+                    yield name, file
+            if len(names) > MOST_LEFT_FILES:
+                yield f"and {len(names) - MOST_LEFT_FILES} more", None
         finally:
             os.close(beneath)
 
@@ -71,12 +73,33 @@ class Workspace:
 def workspace(data_dir: Path, turn: Turn) -> Iterator[Workspace]:
     """A fresh folder for this attempt, gone afterwards."""
     folder = data_dir / "workspaces" / f"{turn.run_id}-{turn.attempt}"
-    shutil.rmtree(folder, ignore_errors=True)
+    _remove(folder)
     for each in (folder, folder / "work", folder / "home", folder / "tmp"):
         each.mkdir(mode=0o700, parents=True)
+    descriptor = os.open(folder, os.O_PATH | os.O_DIRECTORY)
     try:
-        yield Workspace(folder)
+        yield Workspace(folder, descriptor)
     finally:
+        os.close(descriptor)
+        _remove(folder)
+
+
+def left_over(data_dir: Path) -> Iterator[tuple[str, int, Callable[[], None]]]:
+    """(run id, attempt, what removes it) of each workspace that is there; its attempt may be running still."""
+    for folder in sorted((data_dir / "workspaces").glob("run_*-*")):
+        run_id, _, attempt = folder.name.rpartition("-")
+        if attempt.isdigit():
+            yield run_id, int(attempt), partial(_remove, folder)
+
+
+def _remove(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    if folder.exists():
+        # Some tools take the right to write from their caches, which keeps everybody but root from emptying them.
+        for parent, below, _ in os.walk(folder):
+            for path in (Path(parent, name) for name in below):
+                if not path.is_symlink():
+                    path.chmod(0o700)
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -89,18 +112,23 @@ _RESOLVE_NO_MAGICLINKS, _RESOLVE_NO_SYMLINKS, _RESOLVE_BENEATH = 0x02, 0x04, 0x0
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def _open_beneath(folder: int, name: str) -> BinaryIO | None:
-    """The file, if it is a regular one with a single name, reached through no link; None otherwise.
-
-    Opened first and looked at afterwards, so that nothing can be put in its place in between.
-    """
+def _open_beneath(folder: int, name: str, flags: int = 0) -> int | None:
+    """What has that name, reached through no link; None where there is no such thing."""
     how = _OpenHow(
-        os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW,
+        os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW | flags,
         0,
         _RESOLVE_BENEATH | _RESOLVE_NO_SYMLINKS | _RESOLVE_NO_MAGICLINKS,
     )
     descriptor = _libc.syscall(_SYS_OPENAT2, folder, os.fsencode(name), ctypes.byref(how), ctypes.sizeof(how))
-    if descriptor < 0:
+    return None if descriptor < 0 else int(descriptor)
+
+
+def _regular(descriptor: int | None) -> BinaryIO | None:
+    """An open file, if it is a regular one with a single name.
+
+    Opened first and looked at afterwards, so that nothing can be put in its place in between.
+    """
+    if descriptor is None:
         return None
     about = os.fstat(descriptor)
     if not stat.S_ISREG(about.st_mode) or about.st_nlink != 1:

@@ -18,14 +18,15 @@ from longwick.client.files import write_file
 from longwick.client.following import EVENT_BYTES, READ_SECONDS, Connected, Following
 from longwick.client.operations import Ask, Operations, Plan, Unreachable, refusal
 from longwick.errors import BadSetting, Unavailable
-from longwick.settings import environ_values
+from longwick.settings import environ_values, is_loopback
 
 T = TypeVar("T")
 
 ANSWER_SECONDS = 30.0
 CONNECT_SECONDS = 5.0
 PATIENCE_SECONDS = 60.0
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
+# A server that listens everywhere is to be found here, too.
+_FROM_HERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
 
 
 def find_server() -> tuple[str, str | None]:
@@ -35,10 +36,10 @@ def find_server() -> tuple[str, str | None]:
     """
     names = ("LONGWICK_URL", "LONGWICK_API_KEY", "LONGWICK_HOST", "LONGWICK_PORT")
     named = {**dotenv_values(".env"), **environ_values(names)}
-    host = {"": LOOPBACK[0], "0.0.0.0": LOOPBACK[0], "::": "::1"}.get(found := named.get("LONGWICK_HOST") or "", found)  # noqa: S104
-    host = f"[{host}]" if ":" in host else host
-    url = named.get("LONGWICK_URL") or f"http://{host}:{named.get('LONGWICK_PORT') or 8000}"
-    return url, named.get("LONGWICK_API_KEY") or None
+    host = named.get("LONGWICK_HOST") or "127.0.0.1"
+    host = _FROM_HERE.get(host, host)
+    here = f"http://{f'[{host}]' if ':' in host else host}:{named.get('LONGWICK_PORT') or 8000}"
+    return named.get("LONGWICK_URL") or here, named.get("LONGWICK_API_KEY") or None
 
 
 class _Connection(Operations):
@@ -68,7 +69,7 @@ class _Connection(Operations):
             "headers": {"Authorization": f"Bearer {key}"} if key else {},
             "timeout": httpx2.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS),
             # What this machine says to itself is none of a proxy's business.
-            "trust_env": parsed.host not in LOOPBACK,
+            "trust_env": not is_loopback(parsed.host),
         }
 
     def _unreachable(self, error: Exception) -> Unreachable:

@@ -156,6 +156,7 @@ class Operations:
     @operation
     def create_run(
         self,
+        /,
         input: str,  # noqa: A002 - the API's name
         *,
         thread_id: str | None = None,
@@ -166,8 +167,13 @@ class Operations:
         timeout_seconds: float | None = None,
         idle_timeout_seconds: float | None = None,
         metadata: dict[str, Any] | None = None,
+        idempotency_key: str | None = None,
+        **more: Any,
     ) -> Plan[Run]:
-        """Have an agent work on `input`, in a thread or in a new one; `kind="background"` for what nobody waits for."""
+        """Have an agent work on `input`, in a thread or in a new one; `kind="background"` for what nobody waits for.
+
+        `more` are fields of a run request that only a newer server knows.
+        """
         asked = {
             "input": input,
             "agent": agent,
@@ -177,10 +183,12 @@ class Operations:
             "timeout_seconds": timeout_seconds,
             "idle_timeout_seconds": idle_timeout_seconds,
             "metadata": metadata,
+            **more,
         }
         body = {name: value for name, value in asked.items() if value is not None}
         path = _at("threads", thread_id, "runs") if thread_id else _at("runs")
-        return _parsed(Run, (yield Ask("POST", path, json=body)))
+        headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
+        return _parsed(Run, (yield Ask("POST", path, json=body, headers=headers)))
 
     @operation
     def get_run(self, run_id: str) -> Plan[Run]:

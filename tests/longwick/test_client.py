@@ -80,12 +80,15 @@ def answering(status: int, body: str, **headers: str) -> Iterator[tuple[str, lis
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            heard.append(dict(self.headers))
+            sent = self.rfile.read(int(self.headers.get("Content-Length", 0))).decode()
+            heard.append({**self.headers, "body": sent})
             self.send_response(status)
             for name, value in {"Content-Length": str(len(body)), **headers}.items():
                 self.send_header(name.replace("_", "-"), value)
             self.end_headers()
             self.wfile.write(body.encode())
+
+        do_POST = do_GET
 
         def log_message(self, *args: object) -> None:
             pass
@@ -236,6 +239,13 @@ def test_what_the_server_refuses_is_an_error_of_ours_with_its_code(
     with pytest.raises(error) as raised:
         ask(client)
     assert raised.value.code == code  # type: ignore[attr-defined] # all of ours have one
+
+
+def test_what_a_newer_server_takes_can_be_sent() -> None:
+    with answering(202, "{}") as (url, heard), Client(url) as client, pytest.raises(Refused):
+        client.create_run("x", idempotency_key="again", if_busy="reject")
+    assert heard[0]["Idempotency-Key"] == "again"
+    assert json.loads(heard[0]["body"]) == {"input": "x", "if_busy": "reject"}
 
 
 def test_a_run_is_cancelled_once_and_not_when_it_is_over(client: Client, tmp_path: Path) -> None:

@@ -1,21 +1,24 @@
 """The keeper of leases: renews what lives, hears wishes, and lets go in time."""
 
+import signal
 import threading
 import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from processes import Launch
 from scene import OWNER, fresh, spawned_run
 from waiting import wait_for
 
-from longwick import cancellation, leases
+from longwick import cancellation, leases, runs
 from longwick.broadcast import Publisher
 from longwick.database import Database
 from longwick.errors import Unavailable
 from longwick.leases import Listed
 from longwick.models import Run, RunStatus
 from longwick.queue import Dispatcher
+from longwick.runs import Outcome
 from longwick.settings import Settings
 from worker.keeper import Hold, Keeper, Stop
 from worker.sweeper import Sweeper, proof_of_life
@@ -169,6 +172,20 @@ def test_a_worker_that_starts_recovers_the_runs_of_a_dead_one_on_its_host_at_onc
         assert fresh(database, other).status is RunStatus.RUNNING
         assert [path.name for path in folder.iterdir()] == ["wrk_new.lock"]
     assert list(folder.iterdir()) == []
+
+
+def test_a_worker_that_starts_ends_and_removes_what_lost_attempts_have_left(
+    settings: Settings, database: Database, launch: Launch
+) -> None:
+    over, running = spawned_run(database), spawned_run(database)
+    database.write(lambda db: runs.settle(db, over.id, 1, Outcome(RunStatus.FAILED, error_code="worker_lost")))
+    folders = [settings.data_dir / "workspaces" / f"{run.id}-1" for run in (over, running)]
+    for folder in folders:
+        (folder / "work").mkdir(parents=True)
+    stray = launch(["sleep", "60"], env={"LONGWICK_RUN_ID": over.id})
+    with proof_of_life(settings, database, "wrk_new"):
+        assert stray.wait(5) == -signal.SIGKILL
+        assert [folder.exists() for folder in folders] == [False, True]
 
 
 def test_a_worker_that_starts_leaves_the_runs_of_a_living_one_alone(settings: Settings, database: Database) -> None:

@@ -1,20 +1,23 @@
-"""Runs: accepted, looked at, cancelled."""
+"""Runs: accepted, looked at, cancelled, accepted again."""
 
+import json
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 from pydantic import BeforeValidator
 
-from longwick import artifacts, cancellation, models, runs, threads
+from longwick import artifacts, cancellation, models, runs, submission, threads
 from longwick.database import Database, Db
 from longwick.models import RunKind, RunStatus
 from longwick.queue import Dispatcher
+from longwick.submission import Once
 from web.agents import Agents
 from web.bodies import NewRun
 from web.dependencies import (
     AfterArtifact,
     AfterRun,
     Caller,
+    IdempotencyKey,
     Limit,
     OfThread,
     RunId,
@@ -30,49 +33,75 @@ router = APIRouter(prefix="/runs", tags=["runs"])
 
 
 def accept(
-    asked: NewRun, caller: Caller, record: Database, agents: Agents, dispatcher: Dispatcher, thread_id: str | None
+    asked: NewRun,
+    caller: Caller,
+    record: Database,
+    agents: Agents,
+    dispatcher: Dispatcher,
+    thread_id: str | None,
+    key: str | None,
 ) -> Run:
     """Put a run into the record, on a thread or on one of its own; once that is certain, have it hinted at.
 
     Raises:
         NotFound: there is no such thread.
-        Invalid: there is no such agent, or nobody can run it.
+        Invalid: there is no such agent, nobody can run it, or the key was used for something else.
+        Conflict: the thread is busy, and the caller wants to be told.
         Unavailable: the record does not answer. The broker may be gone; a run is accepted all the same.
     """
-    of_thread = record.read(lambda db: threads.get(db, caller.owner, thread_id).agent) if thread_id else None
+    once = Once(key, _canonical(asked, thread_id)) if key else None
+
+    def look(db: Db) -> tuple[str | None, Run | None]:
+        of_thread = threads.get(db, caller.owner, thread_id).agent if thread_id else None
+        before = submission.find_accepted(db, caller.owner, once) if once else None
+        return of_thread, _shown(db, before) if before else None
+
+    # Before the agent is looked at: whether it can run now is no matter to a run that was accepted when it could.
+    of_thread, before = record.read(look)
+    if before is not None:
+        return before
     agent = agents.choose(asked.agent, of_thread)
+    new = runs.NewRun(
+        asked.input,
+        agent,
+        model=asked.model,
+        kind=asked.kind,
+        artifact_generation=asked.artifact_generation,
+        timeout_seconds=asked.timeout_seconds,
+        idle_timeout_seconds=asked.idle_timeout_seconds,
+        max_cost_usd=asked.max_cost_usd,
+        on_worker_lost=asked.on_worker_lost,
+        extra=asked.metadata,
+    )
 
     def write(db: Db) -> Run:
-        if thread_id:
-            thread = threads.get(db, caller.owner, thread_id)
-        else:
-            thread = threads.create(db, caller.owner, agent=asked.agent)
-        created = runs.create(
+        accepted = submission.submit(
             db,
-            thread,
-            runs.NewRun(
-                asked.input,
-                agent,
-                model=asked.model,
-                kind=asked.kind,
-                artifact_generation=asked.artifact_generation,
-                timeout_seconds=asked.timeout_seconds,
-                idle_timeout_seconds=asked.idle_timeout_seconds,
-                extra=asked.metadata,
-            ),
+            caller.owner,
+            new,
+            thread_id=thread_id,
+            agent_of_thread=asked.agent,
+            if_busy=asked.if_busy,
+            once=once,
         )
-        return _shown(db, created)
+        return _shown(db, accepted)
 
     run = record.write(write)
     dispatcher.wake()
     return run
 
 
+def _canonical(asked: NewRun, thread_id: str | None) -> bytes:
+    """All that a request says, the same for requests that mean the same, also after an upgrade that knows more."""
+    body = asked.model_dump(mode="json", exclude_defaults=True)
+    return json.dumps([thread_id, body], sort_keys=True).encode()
+
+
 def _shown(db: Db, run: models.Run) -> Run:
     return Run.of(run, runs.queue_positions(db, [run]).get(run.id))
 
 
-@router.post("", status_code=202, responses=made(202) | responses(400, 413, 415, 422, 503))
+@router.post("", status_code=202, responses=made(202) | responses(400, 409, 413, 415, 422, 503))
 def create_run(
     asked: NewRun,
     caller: TheCaller,
@@ -80,9 +109,10 @@ def create_run(
     agents: TheAgents,
     dispatcher: TheDispatcher,
     response: Response,
+    idempotency_key: IdempotencyKey | None = None,
 ) -> Run:
     """Accept a run, on a thread that is made for it."""
-    run = accept(asked, caller, record, agents, dispatcher, None)
+    run = accept(asked, caller, record, agents, dispatcher, None, idempotency_key)
     response.headers["location"] = f"/api/v1/runs/{run.id}"
     return run
 
@@ -131,6 +161,23 @@ def cancel_run(run_id: RunId, caller: TheCaller, record: TheRecord, dispatcher: 
     """Cancel a run: at once where it waits, and as soon as its agent has stopped where it runs. May be repeated."""
     run = record.write(lambda db: _shown(db, cancellation.request(db, caller.owner, run_id)))
     dispatcher.wake()
+    return run
+
+
+@router.post("/{run_id}/retry", status_code=202, responses=made(202) | responses(404, 409, 422, 503))
+def retry_run(
+    run_id: RunId,
+    caller: TheCaller,
+    record: TheRecord,
+    agents: TheAgents,
+    dispatcher: TheDispatcher,
+    response: Response,
+) -> Run:
+    """Accept the same again as a new run, in the same thread, once a run is over."""
+    agents.choose(record.read(lambda db: runs.get(db, caller.owner, run_id)).agent, None)
+    run = record.write(lambda db: _shown(db, submission.retry(db, caller.owner, run_id)))
+    dispatcher.wake()
+    response.headers["location"] = f"/api/v1/runs/{run.id}"
     return run
 
 

@@ -2,15 +2,17 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Body, Response
+from fastapi import APIRouter, Body, Query, Response
 
-from longwick import artifacts, threads
+from longwick import artifacts, cancellation, threads
 from longwick.database import Db
-from web.bodies import NewRun, NewThread
+from longwick.text import clean
+from web.bodies import NewRun, NewThread, ThreadChange
 from web.dependencies import (
     AfterArtifact,
     AfterMessage,
     AfterThread,
+    IdempotencyKey,
     Limit,
     TheAgents,
     TheCaller,
@@ -45,12 +47,16 @@ def create_thread(
 
 @router.get("", responses=responses(400, 422, 503))
 def list_threads(
-    caller: TheCaller, record: TheRecord, limit: Limit = 100, after: AfterThread | None = None
+    caller: TheCaller,
+    record: TheRecord,
+    q: Annotated[str | None, Query(max_length=200, description="Only those with this in their title")] = None,
+    limit: Limit = 100,
+    after: AfterThread | None = None,
 ) -> ThreadList:
     """The threads, newest first."""
 
     def read(db: Db) -> ThreadList:
-        page = threads.list_threads(db, caller.owner, limit=limit, after=after)
+        page = threads.list_threads(db, caller.owner, limit=limit, after=after, query=clean(q) if q else None)
         active = threads.active_runs(db, page.data)
         return ThreadList.of(page, lambda thread: Thread.of(thread, active.get(thread.id)))
 
@@ -66,6 +72,37 @@ def get_thread(thread_id: ThreadId, caller: TheCaller, record: TheRecord) -> Thr
         return Thread.of(thread, threads.active_runs(db, [thread]).get(thread.id))
 
     return record.read(read)
+
+
+@router.patch("/{thread_id}", responses=responses(400, 404, 413, 415, 422, 503))
+def change_thread(thread_id: ThreadId, asked: ThreadChange, caller: TheCaller, record: TheRecord) -> Thread:
+    """Give a thread another title, or other metadata."""
+
+    def write(db: Db) -> Thread:
+        thread = threads.lock(db, caller.owner, thread_id)
+        changed = asked.model_fields_set
+        threads.change(
+            db,
+            thread,
+            title=asked.title if "title" in changed else None,
+            extra=asked.metadata if "metadata" in changed else None,
+        )
+        return Thread.of(thread, threads.active_runs(db, [thread]).get(thread.id))
+
+    return record.write(write)
+
+
+@router.delete("/{thread_id}", status_code=204, responses=responses(404, 503))
+def delete_thread(thread_id: ThreadId, caller: TheCaller, record: TheRecord, dispatcher: TheDispatcher) -> None:
+    """Delete a thread, with all that is in it. Nobody finds it from now on; what runs in it is cancelled."""
+
+    def write(db: Db) -> None:
+        thread = threads.lock(db, caller.owner, thread_id)
+        cancellation.request_all(db, caller.owner, thread.id)
+        threads.hide(db, thread)
+
+    record.write(write)
+    dispatcher.wake()
 
 
 @router.get("/{thread_id}/messages", responses=responses(400, 404, 422, 503))
@@ -96,7 +133,7 @@ def list_artifacts(
     return record.read(read)
 
 
-@router.post("/{thread_id}/runs", status_code=202, responses=made(202) | responses(400, 404, 413, 415, 422, 503))
+@router.post("/{thread_id}/runs", status_code=202, responses=made(202) | responses(400, 404, 409, 413, 415, 422, 503))
 def create_run(
     thread_id: ThreadId,
     asked: NewRun,
@@ -105,8 +142,9 @@ def create_run(
     agents: TheAgents,
     dispatcher: TheDispatcher,
     response: Response,
+    idempotency_key: IdempotencyKey | None = None,
 ) -> Run:
     """Accept a run on a thread. It has its turn after the runs that the thread has already."""
-    run = accept(asked, caller, record, agents, dispatcher, thread_id)
+    run = accept(asked, caller, record, agents, dispatcher, thread_id, idempotency_key)
     response.headers["location"] = f"/api/v1/runs/{run.id}"
     return run

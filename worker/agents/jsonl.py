@@ -13,6 +13,9 @@ from longwick.text import clean, clean_json, shorten
 from longwick.transcript import Transcript
 from worker.agents import End, Launch, Turn
 
+NAME_CHARACTERS = 1000
+USAGE_CHARACTERS = 10_000
+
 
 class JsonLines:
     """One turn of such a CLI."""
@@ -46,7 +49,9 @@ class JsonLines:
         try:
             yield from self._mean(said, shown)
         except (KeyError, TypeError) as error:
-            wrong = f"The agent's {said['type']!r} message lacks or misuses {error}: {shorten(json.dumps(said))}"
+            wrong = (
+                f"The agent's {shorten(said['type'])!r} message lacks or misuses {error}: {shorten(json.dumps(said))}"
+            )
             yield notice("warning", "unreadable_line", wrong)
 
     def _mean(self, said: JsonObject, shown: Transcript) -> Iterator[Event | End]:
@@ -57,7 +62,7 @@ class JsonLines:
                 block = shown.open_reasoning or self._new_block("rsn")
                 yield Event(EventType.REASONING_DELTA, {"reasoning_id": block, "text": _string(said, "text")})
             case "tool_use":
-                call, name, given = _string(said, "id"), _string(said, "name"), said.get("input", {})
+                call, name, given = _name(said, "id"), _name(said, "name"), said.get("input", {})
                 yield from shown.close_reasoning()
                 yield from shown.close_messages(partial=False)
                 yield Event(EventType.TOOL_STARTED, {"tool_call_id": call, "name": name, "input": given})
@@ -65,13 +70,16 @@ class JsonLines:
                 yield Event(
                     EventType.TOOL_COMPLETED,
                     {
-                        "tool_call_id": _string(said, "id"),
+                        "tool_call_id": _name(said, "id"),
                         "output": said.get("output"),
                         "is_error": bool(said.get("is_error", False)),
                     },
                 )
             case "usage":
-                yield Event(EventType.USAGE_UPDATED, {name: value for name, value in said.items() if name != "type"})
+                usage = {name: value for name, value in said.items() if name != "type"}
+                if len(json.dumps(usage)) > USAGE_CHARACTERS:
+                    raise TypeError("its members (a few numbers)")
+                yield Event(EventType.USAGE_UPDATED, usage)
             case "result":
                 yield from self._result(_string(said, "text") if said.get("text") is not None else None, shown)
             case "error":
@@ -79,7 +87,7 @@ class JsonLines:
                 message = str(said.get("message") or "The agent reported an error without a message.")
                 yield End(error_code="agent_error", error_message=f"{message} ({code})" if code else message)
             case other:
-                yield notice("info", "unknown_message", f"The agent sent a message of unknown type {other!r}.")
+                yield notice("info", "unknown_message", f"The agent sent a message of unknown type {shorten(other)!r}.")
 
     def _text(self, text: str, shown: Transcript) -> Iterator[Event]:
         yield from shown.close_reasoning()
@@ -92,10 +100,11 @@ class JsonLines:
     def _result(self, text: str | None, shown: Transcript) -> Iterator[Event | End]:
         """The answer is what was streamed, unless the result says otherwise: then that is shown too."""
         if text is not None and text not in (shown.text, shown.last_block):
+            yield from shown.close_reasoning()
             block = shown.open_message
-            if block is None:
+            if block is None and text:
                 yield from self._text(text, shown)
-            else:
+            elif block is not None:
                 yield Event(EventType.MESSAGE_COMPLETED, {"message_id": block, "text": text, "partial": False})
         yield End(text=text)
 
@@ -111,13 +120,10 @@ def _line(message: JsonObject) -> bytes:
 def _parse(line: bytes) -> JsonObject | None:
     """The JSON object with a type that a line is, or None."""
     try:
-        said = _decoder.decode(line.decode("utf-8", "replace"))
+        said = clean_json(_decoder.decode(line.decode("utf-8", "replace")))
     except (ValueError, RecursionError):
         return None
-    if not isinstance(said, dict) or not isinstance(said.get("type"), str):
-        return None
-    cleaned: JsonObject = clean_json(said)
-    return cleaned
+    return said if isinstance(said, dict) and isinstance(said.get("type"), str) else None
 
 
 def _finite(digits: str) -> float | None:
@@ -133,4 +139,11 @@ def _string(said: JsonObject, name: str) -> str:
     value: Any = said[name]
     if not isinstance(value, str):
         raise TypeError(f"{name!r} (a string)")
+    return value
+
+
+def _name(said: JsonObject, name: str) -> str:
+    value = _string(said, name)
+    if len(value) > NAME_CHARACTERS:
+        raise TypeError(f"{name!r} (at most {NAME_CHARACTERS} characters)")
     return value

@@ -1,0 +1,126 @@
+"""What the CLI of an attempt says, written down as it says it."""
+
+import time
+from collections.abc import Iterable, Sequence
+
+from longwick import values
+from longwick.errors import Fenced
+from longwick.events import Event, EventType, notice
+from longwick.models import Run, RunStatus
+from longwick.recorder import RunLog
+from longwick.runs import Outcome
+from longwick.text import clean
+from longwick.transcript import Transcript
+from worker.agents import Adapter, End
+from worker.ending import Ending, failure
+from worker.keeper import Hold, Stop
+from worker.parts import Parts
+from worker.process import CliProcess, Overlong
+
+TICK_SECONDS = 1.0
+ERROR_CHARACTERS = 2000
+NOT_EXECUTED = (126, 127)
+"""With these setpriv exits instead of becoming the CLI."""
+SECRET_CHARACTERS = 6
+"""Shorter values of the environment are no secrets, and would tear holes into the text."""
+
+
+class Conversation:
+    """One turn's worth of it. `shown` is what a reader has seen of it so far."""
+
+    def __init__(self, parts: Parts, run: Run, hold: Hold, log: RunLog) -> None:
+        self.parts = parts
+        self.run = run
+        self.hold = hold
+        self.log = log
+        self.shown = Transcript()
+        self.secrets: Sequence[str] = ()
+        """What the CLI was given in confidence, and may not be repeated when it fails."""
+
+    @property
+    def timeout_seconds(self) -> float:
+        """The longest that the turn may take."""
+        return self.run.timeout_seconds or self.parts.settings.run_timeout_seconds
+
+    def follow(self, process: CliProcess, adapter: Adapter) -> Outcome:
+        """Write down all that the CLI says until its turn ends, in whatever way."""
+        run, settings = self.run, self.parts.settings
+        started = time.monotonic()
+        idle_seconds = run.idle_timeout_seconds or settings.idle_timeout_seconds
+        ending = Ending(process, adapter)
+        while True:
+            self.hold.tick()
+            lines = process.poll(ending.next_step_in(TICK_SECONDS))
+            self.hold.hear()
+            if self.hold.stop is Stop.FENCED:
+                raise Fenced("the lease is lost")
+            for line in lines:
+                end = self._take(line, adapter)
+                if end is not None:
+                    return ending.outcome or self._outcome_of(end)
+            now = time.monotonic()
+            if process.ended:
+                return ending.outcome or self._outcome_without_end(process)
+            if self.hold.stop is Stop.CANCELLED:
+                ending.begin(Outcome(RunStatus.CANCELLED, partial=True))
+            elif self.hold.stop is Stop.WORKER_SHUTDOWN:
+                ending.begin(failure("worker_shutdown", "The worker was told to stop before the agent was done."))
+            elif self.hold.stop is Stop.REFUSED:
+                ending.begin(failure("internal_error", "The record refused some of the agent's output."))
+            elif now - started > self.timeout_seconds:
+                ending.begin(failure("timeout", f"The agent was not done after {self.timeout_seconds:g} s."))
+            elif run.max_cost_usd is not None and (self.shown.cost_usd or 0) > run.max_cost_usd:
+                ending.begin(failure("budget_exceeded", f"The agent has used more than {run.max_cost_usd:g} USD."))
+            elif now - process.heard_at > idle_seconds:
+                ending.begin(failure("idle_timeout", f"The agent said nothing for {idle_seconds:g} s."))
+            ending.step()
+
+    def _take(self, line: bytes | Overlong, adapter: Adapter) -> End | None:
+        if isinstance(line, Overlong):
+            self.record([notice("warning", "overlong_line", f"The agent printed a line of {line.size} bytes.")])
+            return None
+        for meant in adapter.translate(line, self.shown):
+            if isinstance(meant, End):
+                return meant
+            self.record([meant])
+        return None
+
+    def record(self, events: Iterable[Event]) -> None:
+        for event in events:
+            if event.type in (EventType.MESSAGE_DELTA, EventType.REASONING_DELTA):
+                self.shown.add(event.type, event.data)
+                kept = event
+            else:
+                # Only when there is space for what completes it is a block complete.
+                kept = values.inline_or_refer(self.parts.database, self.parts.storage, event)
+                self.shown.add(event.type, event.data)
+            self.log.append(kept, wait=self.still_ours)
+
+    def still_ours(self) -> None:
+        """Called while we wait for the record: waiting is alive, but ends with the lease."""
+        self.hold.tick()
+        if self.hold.stop is Stop.FENCED:
+            raise Fenced("the lease is lost")
+
+    def _outcome_of(self, end: End) -> Outcome:
+        if end.error_code is not None:
+            return failure(end.error_code, self._redacted(clean(end.error_message or ""))[:ERROR_CHARACTERS])
+        return Outcome(RunStatus.SUCCEEDED, end.text if end.text is not None else self.shown.text)
+
+    def _outcome_without_end(self, process: CliProcess) -> Outcome:
+        if process.returncode == 0:
+            return failure("no_result", "The agent ended without a result.")
+        status = process.returncode or 0
+        how = f"signal {-status}" if status < 0 else f"status {status}"
+        if status in NOT_EXECUTED and process.stderr_tail.startswith("setpriv: "):
+            return failure("spawn_failed", f"The agent could not be started: {process.stderr_tail.strip()[9:]}.")
+        last_words = self._redacted(clean(process.stderr_tail)).strip()[-ERROR_CHARACTERS:]
+        return failure("cli_exit", f"The agent ended with {how}." + (f" It said: {last_words}" if last_words else ""))
+
+    def _redacted(self, text: str) -> str:
+        """`text` without what the CLI was given in confidence."""
+        # The longest first: one may begin like another.
+        for secret in sorted(self.secrets, key=len, reverse=True):
+            if len(secret) >= SECRET_CHARACTERS:
+                text = text.replace(secret, "[removed]")
+        return text
