@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, Self
 
 from sqlalchemy import ColumnElement, Select, case, func, select
 from sqlalchemy.orm import InstrumentedAttribute, defer
@@ -27,6 +27,11 @@ class Glance:
     status: RunStatus
     attempt: int
     cancel_wanted: bool
+
+    @classmethod
+    def of(cls, run: Run) -> Self:
+        """How a run is."""
+        return cls(run.status, run.attempt, run.cancel_requested_at is not None)
 
 
 def glances(db: Db, owner: str) -> dict[str, Glance]:

@@ -19,13 +19,14 @@ from longwick.settings import Settings
 from longwick.storage import FolderStorage
 from web.agents import Agents
 from web.checks import Check, Checks, mcp_answers, redis_answers
+from web.feed import Feed
 from web.guard import Guard
 from web.hub import Hub
 from web.lookout import Lookout
 from web.openapi import described, operation_id
 from web.page import Page
 from web.problems import problem
-from web.routes import agents, artifacts, events, health, runs, threads
+from web.routes import agents, artifacts, events, feed, files, health, runs, threads
 
 # Routes run on up to 40 threads (anyio's default), each with a connection at most; the pool holds twice this size.
 POOL_SIZE = 24
@@ -78,6 +79,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.storage = FolderStorage(settings.data_dir / "blobs")
     app.state.dispatcher = dispatcher
     app.state.hub = hub
+    app.state.feed = Feed(hub, database)
     app.state.agents = Agents(settings, lookout)
     app.state.checks = Checks(
         record=Check(lookout.look),
@@ -91,7 +93,7 @@ def create_app(settings: Settings) -> FastAPI:
         app.add_exception_handler(kind, problem)
 
     api = APIRouter(prefix="/api/v1")
-    for routes in (agents, threads, runs, events, artifacts):
+    for routes in (agents, threads, files, runs, events, artifacts, feed):
         api.include_router(routes.router)
     app.include_router(api)
     app.include_router(health.router)

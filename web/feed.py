@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from starlette.concurrency import run_in_threadpool
 
-from longwick import metrics, models, overview, runs
+from longwick import metrics, overview, runs
 from longwick.database import Database, Db
 from longwick.errors import LongwickError
 from longwick.overview import Glance
@@ -31,6 +31,7 @@ class Onlooker:
 
     def __init__(self) -> None:
         self.needs_all = True
+        self._snapshot: bytes | None = None
         self._frames: deque[bytes] = deque()
         self._size = 0
         self._news = asyncio.Event()
@@ -39,7 +40,7 @@ class Onlooker:
         """Take all that there is, in place of what was not yet sent."""
         self._frames.clear()
         self._size = 0
-        self._frames.append(snapshot)
+        self._snapshot = snapshot
         self.needs_all = False
         self._news.set()
 
@@ -58,11 +59,14 @@ class Onlooker:
 
     def take(self) -> bytes | None:
         """The next frame, if one is there."""
+        if self._snapshot is not None:
+            snapshot, self._snapshot = self._snapshot, None
+            return snapshot
         if not self._frames:
             self._news.clear()
             return None
         frame = self._frames.popleft()
-        self._size = max(0, self._size - len(frame))
+        self._size -= len(frame)
         return frame
 
     def wake(self) -> None:
@@ -189,10 +193,23 @@ def _find(db: Db, owner: str, told: Mapping[str, Glance], told_artifacts: set[st
     changed = {run_id for run_id, glance in now.items() if told.get(run_id) != glance}
     left = told.keys() - now.keys()
     shown = overview.shortened(db, owner, now.keys() | left if everything else changed | left)
-    gone = bool(left.difference(run.id for run in shown))
+    gone = not left.issubset(run.id for run in shown)
     if gone and not everything:
         return _find(db, owner, told, told_artifacts, everything=True)
     # Of those that left, some were only pushed out by newer ones.
-    fresh = [run for run in shown if run.id in changed or (run.id in left and told[run.id] != Glance.of(run))]
-    artifacts = overview.new_artifacts(db, owner)
-    ...
+    changed |= {run.id for run in shown if run.id in left and told[run.id] != Glance.of(run)}
+    positions = runs.queue_positions(db, shown)
+    states = {run.id: Run.of(run, positions.get(run.id)).model_dump_json() for run in shown}
+    files = {artifact.id: artifact for artifact in overview.new_artifacts(db, owner)}
+    news = [_frame("run", "run", state) for run_id, state in reversed(states.items()) if run_id in changed]
+    news += [
+        _frame("artifact", "artifact", Artifact.model_validate(artifact).model_dump_json())
+        for artifact_id, artifact in files.items()
+        if artifact_id not in told_artifacts
+    ]
+    whole = ",".join(state for run_id, state in states.items() if run_id in now)
+    return Found(now, set(files), news, _frame("snapshot", "runs", f"[{whole}]") if everything else None, gone)
+
+
+def _frame(kind: str, name: str, value: str) -> bytes:
+    return f'data: {{"type":"{kind}","{name}":{value}}}\n\n'.encode()

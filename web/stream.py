@@ -15,6 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from longwick import events, runs
 from longwick.database import Database, Db
+from longwick.errors import NotFound
 from longwick.events import Batch
 from web.hub import Hub, encode
 
@@ -41,7 +42,10 @@ async def frames(hub: Hub, database: Database, owner: str, run_id: str, after: i
     """
 
     def read(db: Db) -> tuple[list[Batch], bool]:
-        run = runs.get(db, owner, run_id)
+        try:
+            run = runs.get(db, owner, run_id)
+        except NotFound:
+            return [], True
         batches = events.read(db, run_id, viewer.cursor, PAGE)
         newest = batches[-1].last_seq if batches else viewer.cursor
         return batches, run.status.terminal and newest >= run.last_seq

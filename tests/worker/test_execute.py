@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
@@ -28,7 +28,7 @@ from longwick.errors import StorageFull, Unavailable
 from longwick.events import TERMINAL_EVENTS, Event
 from longwick.leases import Held
 from longwick.models import AgentSession, Artifact, Message, OnWorkerLost, Role, Run, RunStatus, Thread
-from longwick.storage import Stored
+from longwick.storage import Incoming, Stored
 from longwick.transcript import Transcript
 from worker import ending as ending_module
 from worker import execute as execute_module
@@ -1020,6 +1020,9 @@ class Slow:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
 
+    def incoming(self, *, limit: int) -> AbstractContextManager[Incoming]:
+        return self._parts.storage.incoming(limit=limit)
+
     def put(self, chunks: Iterable[bytes], *, limit: int) -> Stored:
         (hold,) = self._parts.keeper.holds()
         began = hold.renewed_at
@@ -1042,6 +1045,9 @@ def test_a_run_whose_files_take_long_to_save_keeps_its_lease(world: World) -> No
 
 class Full:
     """Storage without any space."""
+
+    def incoming(self, *, limit: int) -> AbstractContextManager[Incoming]:
+        raise StorageFull("no space is left for files")
 
     def put(self, chunks: Iterable[bytes], *, limit: int) -> Stored:
         raise StorageFull("no space is left for files")

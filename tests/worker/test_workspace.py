@@ -296,6 +296,7 @@ def test_an_open_file_is_closed_before_the_next(folder: Workspace, left: Path) -
         (left / str(number)).touch()
     before = len(os.listdir("/proc/self/fd"))
     for _, file in folder.left_files():
+        assert file is not None
         assert not file.closed
         assert len(os.listdir("/proc/self/fd")) <= before + 2
     assert len(os.listdir("/proc/self/fd")) == before
