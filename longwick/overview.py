@@ -1,11 +1,11 @@
 """How all of an owner's runs and files are, at one moment: for whoever watches them all, and looks often."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Self
 
-from sqlalchemy import ColumnElement, Select, case, func, select
+from sqlalchemy import ColumnElement, case, func, select
 from sqlalchemy.orm import InstrumentedAttribute, defer
 from sqlalchemy.orm.attributes import set_committed_value
 
@@ -39,7 +39,7 @@ def glances(db: Db, owner: str) -> dict[str, Glance]:
 
     Of very many that are not over, those that wait and are oldest are left out.
     """
-    columns = _of_owner(select(Run.id, Run.status, Run.attempt, Run.cancel_requested_at), owner)
+    columns = select(Run.id, Run.status, Run.attempt, Run.cancel_requested_at).where(*_of(owner))
     unsettled = columns.where(Run.status.in_(UNSETTLED)).order_by(Run.status == RunStatus.QUEUED, Run.id.desc())
     newest = columns.order_by(Run.id.desc())
     return {
@@ -54,9 +54,9 @@ def shortened(db: Db, owner: str, run_ids: Collection[str]) -> list[Run]:
     if not run_ids:
         return []
     rows = db.execute(
-        _of_owner(select(Run, _start(Run.input), _start(Run.output_text)), owner)
+        select(Run, _start(Run.input), _start(Run.output_text))
         .options(defer(Run.input), defer(Run.output_text))
-        .where(Run.id.in_(run_ids))
+        .where(*_of(owner), Run.id.in_(run_ids))
         .order_by(Run.id.desc())
     )
     found = []
@@ -78,8 +78,8 @@ def new_artifacts(db: Db, owner: str) -> Sequence[Artifact]:
     ).all()
 
 
-def _of_owner(wanted: Select[Any], owner: str) -> Select[Any]:
-    return wanted.join(Thread, Thread.id == Run.thread_id).where(Run.owner == owner, Thread.deleted_at.is_(None))
+def _of(owner: str) -> tuple[ColumnElement[bool], ...]:
+    return Thread.id == Run.thread_id, Run.owner == owner, Thread.deleted_at.is_(None)
 
 
 def _start(text: InstrumentedAttribute[Any]) -> ColumnElement[Any]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from sqlalchemy import delete, exists, func, or_, select, update
 from sqlalchemy.orm import aliased
 
-from longwick import events, sessions, threads
+from longwick import events, sessions, threads, transcript
 from longwick.database import Db, utc_now
 from longwick.errors import Fenced, NotFound
 from longwick.events import Event, EventType
@@ -56,10 +56,7 @@ def cut_short(
     status: RunStatus, shown: Transcript, *, error_code: str | None = None, error_message: str | None = None
 ) -> Outcome:
     """The outcome of a run that ends with no more than it has `shown` before."""
-    usage = dict(shown.usage or {})
-    cost = usage.pop("cost_usd", None)
-    cost_usd = float(cost) if isinstance(cost, int | float) else None
-    return Outcome(status, shown.text, True, error_code, error_message, usage or None, cost_usd)
+    return Outcome(status, shown.text, True, error_code, error_message, shown.usage, shown.cost_usd)
 
 
 def create(db: Db, thread: Thread, new: NewRun) -> Run:
@@ -228,6 +225,10 @@ def settle(db: Db, run_id: str, attempt: int, outcome: Outcome, closing: Sequenc
     ).one_or_none()
     if seen is None:
         return None
+    if attempt > 1 and not outcome.text and outcome.status is not RunStatus.SUCCEEDED:
+        # It failed before it knew what earlier attempts have shown.
+        shown = transcript.of_run(db, run_id)
+        outcome = cut_short(outcome.status, shown, error_code=outcome.error_code, error_message=outcome.error_message)
     if seen.cancel_requested_at is not None:
         outcome = Outcome(
             RunStatus.CANCELLED, outcome.text, outcome.partial, usage=outcome.usage, cost_usd=outcome.cost_usd

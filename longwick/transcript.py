@@ -15,6 +15,7 @@ class Transcript:
     def __init__(self) -> None:
         self._texts: dict[str, list[str]] = {}
         self._open_messages: list[str] = []
+        self._cut: set[str] = set()
         self._reasoning: dict[str, list[str]] = {}
         self._open_tools: list[str] = []
         self._used: dict[str, Any] = {}
@@ -32,6 +33,8 @@ class Transcript:
                     self._texts[data["message_id"]] = [data["text"]]
                 if data["message_id"] in self._open_messages:
                     self._open_messages.remove(data["message_id"])
+                if data["partial"]:
+                    self._cut.add(data["message_id"])
             case EventType.REASONING_DELTA:
                 self._reasoning.setdefault(data["reasoning_id"], []).append(data["text"])
             case EventType.REASONING_COMPLETED:
@@ -64,8 +67,16 @@ class Transcript:
 
     @property
     def text(self) -> str:
-        """The answer as it was streamed: the message blocks, a blank line between them."""
-        return "\n\n".join(text for parts in self._texts.values() if (text := "".join(parts)))
+        """The answer as it was streamed: the message blocks, a blank line between them.
+
+        A block that was cut short goes on in the next one: so an answer stays one that took two attempts.
+        """
+        whole, between = "", ""
+        for block, parts in self._texts.items():
+            if text := "".join(parts):
+                whole += between + text
+                between = "" if block in self._cut else "\n\n"
+        return whole
 
     @property
     def last_block(self) -> str:

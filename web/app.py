@@ -27,6 +27,7 @@ from web.openapi import described, operation_id
 from web.page import Page
 from web.problems import problem
 from web.routes import agents, artifacts, events, feed, files, health, runs, threads
+from web.upload import OVERHEAD_BYTES
 
 # Routes run on up to 40 threads (anyio's default), each with a connection at most; the pool holds twice this size.
 POOL_SIZE = 24
@@ -75,6 +76,7 @@ def create_app(settings: Settings) -> FastAPI:
         redirect_slashes=False,
         generate_unique_id_function=operation_id,
     )
+    app.state.settings = settings
     app.state.database = database
     app.state.storage = FolderStorage(settings.data_dir / "blobs")
     app.state.dispatcher = dispatcher
@@ -88,7 +90,12 @@ def create_app(settings: Settings) -> FastAPI:
         unsettled=Check(partial(database.read, metrics.count_unsettled)),
     )
 
-    app.add_middleware(Guard, host=settings.host, body_bytes=settings.body_bytes)
+    app.add_middleware(
+        Guard,
+        host=settings.host,
+        body_bytes=settings.body_bytes,
+        upload_bytes=settings.artifact_bytes + OVERHEAD_BYTES,
+    )
     for kind in (LongwickError, RequestValidationError, HTTPException):
         app.add_exception_handler(kind, problem)
 

@@ -12,6 +12,7 @@ from longwick.database import Database
 from longwick.errors import BadCursor, Invalid, LongwickError, NotFound
 from longwick.ids import ALPHABET
 from longwick.queue import Dispatcher
+from longwick.settings import Settings
 from longwick.storage import Storage
 from web.agents import Agents
 from web.checks import Checks
@@ -61,6 +62,11 @@ async def _hub(request: Request) -> Hub:
     return hub
 
 
+async def _settings(request: Request) -> Settings:
+    settings: Settings = request.app.state.settings
+    return settings
+
+
 async def _feed(request: Request) -> Feed:
     feed: Feed = request.app.state.feed
     return feed
@@ -73,6 +79,7 @@ TheStorage = Annotated[Storage, Depends(_storage)]
 TheDispatcher = Annotated[Dispatcher, Depends(_dispatcher)]
 TheChecks = Annotated[Checks, Depends(_checks)]
 TheHub = Annotated[Hub, Depends(_hub)]
+TheSettings = Annotated[Settings, Depends(_settings)]
 TheFeed = Annotated[Feed, Depends(_feed)]
 
 

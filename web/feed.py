@@ -18,8 +18,9 @@ from longwick import metrics, overview, runs
 from longwick.database import Database, Db
 from longwick.errors import LongwickError
 from longwick.overview import Glance
-from web.hub import HEARTBEAT, HEARTBEAT_SECONDS, VIEWER_BYTES, Hub
+from web.hub import VIEWER_BYTES, Hub
 from web.schemas import Artifact, Run
+from web.stream import HEARTBEAT, HEARTBEAT_SECONDS
 
 log = logging.getLogger(__name__)
 

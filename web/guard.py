@@ -21,6 +21,7 @@ ALWAYS = {
     "referrer-policy": "no-referrer",
     "x-content-type-options": "nosniff",
 }
+UPLOAD = re.compile(r"/api/v1/threads/[^/]+/files")
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?")
 
 
@@ -35,10 +36,11 @@ def is_loopback(host: str) -> bool:
 class Guard:
     """Middleware that answers whatever must not reach a route, and every error that no route foresaw."""
 
-    def __init__(self, app: ASGIApp, *, host: str, body_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, *, host: str, body_bytes: int, upload_bytes: int) -> None:
         self._app = app
         self._host = host.lower()
         self._body_bytes = body_bytes
+        self._upload_bytes = upload_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -63,15 +65,21 @@ class Guard:
 
         with bound(request_id=request_id):
             try:
-                self._check(request)
-                await self._app(scope, self._limited(receive), answer)
+                limit = self._limit(request)
+                self._check(request, limit)
+                await self._app(scope, self._limited(receive, limit), answer)
             except Exception as error:  # the outermost one of a request
                 if started:
                     raise
                 response = await problem(request, error)
                 await response(scope, receive, answer)
 
-    def _check(self, request: Request) -> None:
+    def _limit(self, request: Request) -> int:
+        """The most bytes that the body may have: much only where it is not held in memory."""
+        uploads = request.method == "POST" and UPLOAD.fullmatch(request.scope["path"])
+        return self._upload_bytes if uploads else self._body_bytes
+
+    def _check(self, request: Request, limit: int) -> None:
         """Raise what the head of a request alone is refused for."""
         if sum(len(name) + len(value) for name, value in request.headers.raw) > HEADER_BYTES:
             raise HTTPException(431, f"the headers are over the limit of {HEADER_BYTES} bytes")
@@ -86,8 +94,8 @@ class Guard:
         if request.method not in SAFE_METHODS and site not in ("same-origin", "none"):
             raise HTTPException(403, "a page of another site may not change anything here")
         length = request.headers.get("content-length", "0")
-        if not length.isdecimal() or len(length) > 18 or int(length) > self._body_bytes:
-            raise self._too_large()
+        if not length.isdecimal() or len(length) > 18 or int(length) > limit:
+            raise _too_large(limit)
 
     def _is_ours(self, host: str) -> bool:
         named = _HOST.fullmatch(host)
@@ -96,7 +104,7 @@ class Guard:
         name = named[1].strip("[]").lower()
         return name == self._host or is_loopback(name)
 
-    def _limited(self, receive: Receive) -> Receive:
+    def _limited(self, receive: Receive, limit: int) -> Receive:
         """`receive` for a body whose length was not declared, which is counted as it comes."""
         size = 0
 
@@ -104,11 +112,12 @@ class Guard:
             nonlocal size
             message = await receive()
             size += len(message.get("body", b""))
-            if size > self._body_bytes:
-                raise self._too_large()
+            if size > limit:
+                raise _too_large(limit)
             return message
 
         return receive_some
 
-    def _too_large(self) -> HTTPException:
-        return HTTPException(413, f"the body is over the limit of {self._body_bytes} bytes")
+
+def _too_large(limit: int) -> HTTPException:
+    return HTTPException(413, f"the body is over the limit of {limit} bytes")

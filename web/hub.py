@@ -28,17 +28,12 @@ from longwick.events import Batch
 
 log = logging.getLogger(__name__)
 
-HEARTBEAT_SECONDS = 15.0
-# No blank line behind it: some clients take a comment that ends with one for an empty event.
-HEARTBEAT = b": ping\n"
-SEND_SECONDS = 30.0
 CONFIRM_SECONDS = 0.05
 CHECK_SECONDS = 1.0
 RECONNECT_SECONDS = 0.25
 PING_SECONDS = 5
 SILENCE_SECONDS = 15.0
 VIEWER_BYTES = 256 * 1024
-PAGE = 200
 
 
 class Live:

@@ -25,12 +25,6 @@ HEARTBEAT_SECONDS = 15.0
 # No blank line behind it: some clients take a comment that ends with one for an empty event.
 HEARTBEAT = b": ping\n"
 SEND_SECONDS = 30.0
-CONFIRM_SECONDS = 0.05
-CHECK_SECONDS = 1.0
-RECONNECT_SECONDS = 0.25
-PING_SECONDS = 5
-SILENCE_SECONDS = 15.0
-VIEWER_BYTES = 256 * 1024
 PAGE = 200
 
 
@@ -42,10 +36,7 @@ async def frames(hub: Hub, database: Database, owner: str, run_id: str, after: i
     """
 
     def read(db: Db) -> tuple[list[Batch], bool]:
-        try:
-            run = runs.get(db, owner, run_id)
-        except NotFound:
-            return [], True
+        run = runs.get(db, owner, run_id)
         batches = events.read(db, run_id, viewer.cursor, PAGE)
         newest = batches[-1].last_seq if batches else viewer.cursor
         return batches, run.status.terminal and newest >= run.last_seq
@@ -103,7 +94,8 @@ class EventStream(Response):
             await asyncio.gather(streaming, leaving, return_exceptions=True)
         if not streaming.cancelled() and (error := streaming.exception()) is not None:
             # The headers are sent; all that can be said is said by ending the stream, and the client comes again.
-            log.warning("a stream ended early: %s", error)
+            level = logging.INFO if isinstance(error, NotFound) else logging.WARNING
+            log.log(level, "a stream ended early: %s", error)
 
     async def _stream(self, send: Send) -> None:
         async with contextlib.aclosing(self._chunks) as chunks:

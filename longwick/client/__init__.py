@@ -13,7 +13,7 @@
 from longwick.client.answers import Agent, Artifact, Event, Health, Message, Run, RunError, Thread
 from longwick.client.connections import AsyncClient, Client, find_server
 from longwick.client.following import Connected
-from longwick.client.operations import Refused, Unreachable
+from longwick.client.plans import Refused, Unreachable
 
 __all__ = [
     "Agent",

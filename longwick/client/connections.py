@@ -16,7 +16,8 @@ from dotenv import dotenv_values
 from longwick.client.answers import Artifact, Event, Run
 from longwick.client.files import write_file
 from longwick.client.following import EVENT_BYTES, READ_SECONDS, Connected, Following
-from longwick.client.operations import Ask, Operations, Plan, Unreachable, refusal
+from longwick.client.operations import Operations
+from longwick.client.plans import Ask, Plan, Unreachable, refusal
 from longwick.errors import BadSetting, Unavailable
 from longwick.settings import environ_values, is_loopback
 

@@ -8,7 +8,7 @@ from urllib.parse import quote
 import httpx2
 
 from longwick.client.answers import Event
-from longwick.client.operations import API, Ask, Refused, Unreachable, refusal
+from longwick.client.plans import API, Ask, Refused, Unreachable, refusal
 
 Connected = Callable[[bool], None]
 """Told False when the server has gone away, and True when it is back."""

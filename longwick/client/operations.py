@@ -1,106 +1,29 @@
-"""What can be asked of the server, written once for both clients: a plan says what to ask and what the answers mean.
+"""What can be asked of the server, written once for both clients."""
 
-Nothing here performs I/O. A plan is a generator: it yields an `Ask`, is sent the response, and returns its result.
-"""
-
-import inspect
-from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import update_wrapper
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, overload
+from collections.abc import Sequence
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 import httpx2
 from pydantic import ValidationError
 
 from longwick.client.answers import Agent, Answer, Artifact, Event, Health, Message, Run, Thread
-from longwick.errors import (
-    Conflict,
-    Invalid,
-    LongwickError,
-    NotFound,
-    StorageFull,
-    TooLarge,
-    TooMany,
-    Unavailable,
-)
+from longwick.client.plans import API, Ask, Plan, not_ours, operation
 
-if TYPE_CHECKING:
-    from longwick.client.connections import AsyncClient, Client
-
-P = ParamSpec("P")
-T = TypeVar("T")
 A = TypeVar("A", bound=Answer)
 
-API = "/api/v1"
 PAGE = 1000
 
 
-class Refused(LongwickError):
-    """The server says no, in a way that no other error here means; `status` is its HTTP status."""
-
-    code = "refused"
-
-
-class Unreachable(Unavailable):
-    """No server answers."""
-
-    code = "unreachable"
-
-
-_KINDS: Mapping[int, type[LongwickError]] = {
-    400: Invalid,
-    404: NotFound,
-    409: Conflict,
-    413: TooLarge,
-    422: Invalid,
-    429: TooMany,
-    503: Unavailable,
-    507: StorageFull,
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """One HTTP request."""
-
-    method: str
-    path: str
-    params: dict[str, Any] = field(default_factory=dict)
-    json: dict[str, Any] | None = None
-    headers: dict[str, str] = field(default_factory=dict)
-    any_status: bool = False
-    """Whether an answer of 400 or more is one like any other."""
-
-
-Plan = Generator[Ask, httpx2.Response, T]
-
-
-def refusal(answer: httpx2.Response) -> LongwickError:
-    """The error that an answer of 400 or more means; its body has been read."""
-    try:
-        problem = answer.json()
-        told = {"detail": str(problem["detail"]), "code": str(problem["code"])}
-    except (ValueError, KeyError, TypeError):
-        return _not_ours(answer)
-    error = _KINDS.get(answer.status_code, Refused)(**told)
-    error.status = answer.status_code
-    return error
-
-
-def _not_ours(answer: httpx2.Response) -> Refused:
-    url = answer.request.url
-    place = f"{url.scheme}://{url.netloc.decode()}"
-    error = Refused(f"{place} answered {answer.status_code}, and not as a Longwick does")
-    error.status = answer.status_code
-    return error
+def _at(*parts: object) -> str:
+    return API + "".join("/" + quote(str(part), safe="") for part in parts)
 
 
 def _parsed(model: type[A], answer: httpx2.Response) -> A:
     try:
         return model.model_validate_json(answer.content)
     except ValidationError as error:
-        raise _not_ours(answer) from error
+        raise not_ours(answer) from error
 
 
 def _listed(model: type[A], path: str, limit: int | None, **params: object) -> Plan[list[A]]:
@@ -115,39 +38,9 @@ def _listed(model: type[A], path: str, limit: int | None, **params: object) -> P
             found += [model.model_validate(item) for item in listed["data"]]
             asked["after"], more = listed["last_id"], listed["has_more"]
         except (ValueError, KeyError, TypeError) as error:
-            raise _not_ours(answer) from error
+            raise not_ours(answer) from error
         if not more or (limit is not None and len(found) >= limit):
             return found
-
-
-class operation(Generic[P, T]):  # noqa: N801 - a decorator, as `property` is one
-    """A plan as a method: `Client` carries it out and returns its result, `AsyncClient` returns a coroutine of it."""
-
-    def __init__(self, plan: Callable[Concatenate[Any, P], Plan[T]]) -> None:
-        self._plan = plan
-        signature = inspect.signature(plan)
-        self._signature = signature.replace(parameters=list(signature.parameters.values())[1:])
-        self.__doc__ = plan.__doc__
-
-    @overload
-    def __get__(self, client: "Client", owner: object = None) -> Callable[P, T]: ...
-    @overload
-    def __get__(self, client: "AsyncClient", owner: object = None) -> Callable[P, Coroutine[Any, Any, T]]: ...
-    @overload
-    def __get__(self, client: None, owner: object = None) -> "operation[P, T]": ...
-    def __get__(self, client: "Client | AsyncClient | None", owner: object = None) -> Any:
-        if client is None:
-            return self
-
-        def carried_out(*args: P.args, **kwargs: P.kwargs) -> Any:
-            return client.carry_out(self._plan(client, *args, **kwargs))
-
-        carried_out.__signature__ = self._signature  # type: ignore[attr-defined] # what a notebook shows
-        return update_wrapper(carried_out, self._plan)
-
-
-def _at(*parts: object) -> str:
-    return API + "".join("/" + quote(str(part), safe="") for part in parts)
 
 
 class Operations:
@@ -164,6 +57,8 @@ class Operations:
         model: str | None = None,
         kind: str | None = None,
         artifact_generation: bool | None = None,
+        if_busy: str | None = None,
+        on_worker_lost: str | None = None,
         timeout_seconds: float | None = None,
         idle_timeout_seconds: float | None = None,
         metadata: dict[str, Any] | None = None,
@@ -172,7 +67,7 @@ class Operations:
     ) -> Plan[Run]:
         """Have an agent work on `input`, in a thread or in a new one; `kind="background"` for what nobody waits for.
 
-        `more` are fields of a run request that only a newer server knows.
+        Sent again with the same `idempotency_key` it is the same run. `more` is for fields that a newer server knows.
         """
         asked = {
             "input": input,
@@ -180,6 +75,8 @@ class Operations:
             "model": model,
             "kind": kind,
             "artifact_generation": artifact_generation,
+            "if_busy": if_busy,
+            "on_worker_lost": on_worker_lost,
             "timeout_seconds": timeout_seconds,
             "idle_timeout_seconds": idle_timeout_seconds,
             "metadata": metadata,
@@ -215,6 +112,11 @@ class Operations:
         return _parsed(Run, (yield Ask("POST", _at("runs", run_id, "cancel"))))
 
     @operation
+    def retry_run(self, run_id: str) -> Plan[Run]:
+        """A new run that asks the same as one that is over."""
+        return _parsed(Run, (yield Ask("POST", _at("runs", run_id, "retry"))))
+
+    @operation
     def create_thread(
         self, *, title: str = "", agent: str | None = None, metadata: dict[str, Any] | None = None
     ) -> Plan[Thread]:
@@ -229,9 +131,24 @@ class Operations:
         return _parsed(Thread, (yield Ask("GET", _at("threads", thread_id))))
 
     @operation
-    def list_threads(self, *, limit: int | None = 100, after: str | None = None) -> Plan[list[Thread]]:
-        """The newest threads, newest first. No limit: all there are."""
-        return (yield from _listed(Thread, _at("threads"), limit, after=after))
+    def update_thread(
+        self, thread_id: str, *, title: str | None = None, metadata: dict[str, Any] | None = None
+    ) -> Plan[Thread]:
+        """Give the thread another title or other metadata."""
+        body = {name: value for name, value in (("title", title), ("metadata", metadata)) if value is not None}
+        return _parsed(Thread, (yield Ask("PATCH", _at("threads", thread_id), json=body)))
+
+    @operation
+    def delete_thread(self, thread_id: str) -> Plan[None]:
+        """Do away with the thread; what runs in it is cancelled first."""
+        yield Ask("DELETE", _at("threads", thread_id))
+
+    @operation
+    def list_threads(
+        self, *, q: str | None = None, limit: int | None = 100, after: str | None = None
+    ) -> Plan[list[Thread]]:
+        """The newest threads, newest first; with `q`, those with it in their title. No limit: all there are."""
+        return (yield from _listed(Thread, _at("threads"), limit, q=q, after=after))
 
     @operation
     def list_messages(self, thread_id: str) -> Plan[list[Message]]:

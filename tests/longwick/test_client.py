@@ -5,6 +5,7 @@ import contextlib
 import hashlib
 import inspect
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -242,11 +243,43 @@ def test_what_the_server_refuses_is_an_error_of_ours_with_its_code(
     assert raised.value.code == code  # type: ignore[attr-defined] # all of ours have one
 
 
-def test_what_a_newer_server_takes_can_be_sent() -> None:
+def test_a_run_that_is_asked_for_twice_with_one_key_is_made_once(client: Client) -> None:
+    asked: dict[str, Any] = {"agent": "script", "idempotency_key": f"key-{os.getpid()}"}
+    first = client.create_run("say 1 0", **asked)
+    assert client.create_run("say 1 0", **asked).id == first.id
+    with pytest.raises(Invalid) as raised:
+        client.create_run("say 2 0", **asked)
+    assert raised.value.code == "idempotency_mismatch"
+
+
+def test_a_run_is_retried_and_a_busy_thread_refuses_who_does_not_want_to_wait(client: Client, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    gate.touch()
+    first = client.wait_for_run(client.create_run(f"wait {gate}; exit 3", agent="script").id)
+    gate.unlink()
+    again = client.retry_run(first.id)
+    assert (again.retry_of, again.thread_id, again.input) == (first.id, first.thread_id, first.input)
+    with pytest.raises(Conflict) as raised:
+        client.create_run("say 1 0", thread_id=first.thread_id, if_busy="reject")
+    assert raised.value.code == "thread_busy"
+    gate.touch()
+    assert client.wait_for_run(again.id).status == "failed"
+
+
+def test_a_thread_is_found_renamed_and_deleted(client: Client) -> None:
+    thread = client.create_thread(title="About candles", agent="script", metadata={"a": 1})
+    assert thread.id in [found.id for found in client.list_threads(q="candles")]
+    renamed = client.update_thread(thread.id, title="About wicks")
+    assert (renamed.title, renamed.metadata) == ("About wicks", {"a": 1})
+    client.delete_thread(thread.id)
+    with pytest.raises(NotFound):
+        client.get_thread(thread.id)
+
+
+def test_what_only_a_newer_server_knows_can_be_sent() -> None:
     with answering(202, "{}") as (url, heard), Client(url) as client, pytest.raises(Refused):
-        client.create_run("x", idempotency_key="again", if_busy="reject")
-    assert heard[0]["Idempotency-Key"] == "again"
-    assert json.loads(heard[0]["body"]) == {"input": "x", "if_busy": "reject"}
+        client.create_run("x", mood="good")
+    assert json.loads(heard[0]["body"]) == {"input": "x", "mood": "good"}
 
 
 def test_a_run_is_cancelled_once_and_not_when_it_is_over(client: Client, tmp_path: Path) -> None:

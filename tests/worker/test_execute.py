@@ -737,7 +737,7 @@ def test_a_run_that_may_be_started_again_goes_on_where_a_worker_stopped(world: W
         "run.succeeded",
     ]
     assert [data["partial"] for data in story.all("message.completed")] == [True, False]
-    assert story.answer == ("One,\n\ntwo.", False)
+    assert story.answer == ("One,two.", False)
     assert story.run.attempt == 2
 
 
