@@ -61,7 +61,7 @@ ARTIFACT_BYTES_SAVED = Counter("longwick_artifact_saved_bytes_total", "Bytes of 
 MCP_CALLS = Counter("longwick_mcp_calls_total", "Calls of our tools by agents", ["tool", "outcome"])
 
 CLIS_RUNNING = Gauge("longwick_clis_running", "Agent CLIs that run in this worker")
-BEATS_LATE = Counter("longwick_beats_late_total", "Beats that came more than one and a half times their interval after the one before")
+BEATS_LATE = Counter("longwick_beats_late_total", "Beats that came half an interval too late, or later")
 SELF_FENCES = Counter("longwick_self_fences_total", "CLIs that their worker killed, as it could not renew their leases")
 
 

@@ -25,7 +25,8 @@ def gone(pid: int) -> bool:
 
 
 def cli_pid(folder: Path) -> int:
-    return int(wait_for(lambda: (folder / "pid").exists() and (folder / "pid").read_text(), 10, "the CLI to start"))
+    file = folder / "pid"
+    return int(wait_for(lambda: file.read_text() if file.exists() else None, 10, "the CLI to start"))
 
 
 def long_run(stack: Stack, folder: Path) -> Json:

@@ -141,12 +141,15 @@ def test_a_tool_that_was_called_twice_under_one_name_is_completed_as_often() -> 
     assert [data["tool_call_id"] for _, data in closing(transcript)] == ["t1"]
 
 
-def test_what_a_later_attempt_says_comes_after_what_an_earlier_one_said() -> None:
+def test_a_later_attempt_goes_on_where_an_earlier_one_was_cut_short() -> None:
     transcript = of(
         started("blk_1_1"),
         delta("Half", "blk_1_1"),
         completed("Half", "blk_1_1", partial=True),
         started("blk_2_1"),
-        delta("Whole.", "blk_2_1"),
+        delta(" and half.", "blk_2_1"),
+        completed(" and half.", "blk_2_1"),
+        started("blk_2_2"),
+        delta("More.", "blk_2_2"),
     )
-    assert transcript.text == "Half\n\nWhole."
+    assert transcript.text == "Half and half.\n\nMore."

@@ -30,8 +30,12 @@ def test_all_routes_are_there(document: dict[str, Any]) -> None:
         "POST /api/v1/threads",
         "GET /api/v1/threads",
         "GET /api/v1/threads/{thread_id}",
+        "PATCH /api/v1/threads/{thread_id}",
+        "DELETE /api/v1/threads/{thread_id}",
         "GET /api/v1/threads/{thread_id}/messages",
         "GET /api/v1/threads/{thread_id}/artifacts",
+        "POST /api/v1/threads/{thread_id}/files",
+        "GET /api/v1/threads/{thread_id}/artifacts.zip",
         "POST /api/v1/threads/{thread_id}/runs",
         "POST /api/v1/runs",
         "GET /api/v1/runs",
@@ -39,9 +43,11 @@ def test_all_routes_are_there(document: dict[str, Any]) -> None:
         "GET /api/v1/runs/{run_id}/events",
         "GET /api/v1/runs/{run_id}/events/{seq}/value",
         "POST /api/v1/runs/{run_id}/cancel",
+        "POST /api/v1/runs/{run_id}/retry",
         "GET /api/v1/runs/{run_id}/artifacts",
         "GET /api/v1/artifacts/{artifact_id}",
         "GET /api/v1/artifacts/{artifact_id}/content",
+        "GET /api/v1/feed",
     }
 
 
@@ -85,7 +91,7 @@ def test_the_stream_is_told_of(document: dict[str, Any]) -> None:
 
 
 def test_a_body_with_other_fields_is_documented_as_refused(document: dict[str, Any]) -> None:
-    for name in ("NewRun", "NewThread"):
+    for name in ("NewRun", "NewThread", "ThreadChange"):
         assert document["components"]["schemas"][name]["additionalProperties"] is False
 
 

@@ -26,7 +26,11 @@ REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
     [
         ({"input": "x", "status": "succeeded"}, "status"),
         ({"input": "x", "owner": "other"}, "owner"),
-        ({"input": "x", "if_busy": "queue"}, "if_busy"),
+        ({"input": "x", "if_busy": "steer"}, "if_busy"),
+        ({"input": "x", "if_busy": None}, "if_busy"),
+        ({"input": "x", "on_worker_lost": "forget"}, "on_worker_lost"),
+        ({"input": "x", "max_cost_usd": 0}, "max_cost_usd"),
+        ({"input": "x", "max_cost_usd": "1"}, "max_cost_usd"),
         ({}, "input"),
         ({"input": ""}, "input"),
         ({"input": None}, "input"),
@@ -196,7 +200,9 @@ def test_what_is_somebody_elses_is_as_if_it_were_not_there(
         for method in operations if names else ():
             answers = []
             for ids in (theirs, missing):
-                body = {"input": "hello"} if "requestBody" in operations[method] else None
+                media = operations[method].get("requestBody", {}).get("content", {})
+                title = method == "patch"
+                body = ({"title": "x"} if title else {"input": "hello"}) if "application/json" in media else None
                 answer = client.request(method, path.format(**ids), json=body)
                 assert answer.status_code == 404, (method, path)
                 told = answer.text.replace(answer.headers["x-request-id"], "")
@@ -205,7 +211,7 @@ def test_what_is_somebody_elses_is_as_if_it_were_not_there(
                 answers.append(told)
             assert answers[0] == answers[1]
             asked += 1
-    assert asked == 11
+    assert asked == 16
     assert [client.get(f"{API}/{kind}").json()["data"] for kind in ("threads", "runs")] == [[], []]
     assert client.get(f"{API}/runs", params={"thread_id": theirs["thread_id"]}).json()["data"] == []
 
