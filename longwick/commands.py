@@ -117,8 +117,7 @@ def _watch(
 def _view(json: bool) -> View:
     if json:
         return JsonView()
-    console = Console()
-    return LiveView(sys.stdout) if console.is_terminal and not console.is_dumb_terminal else PipeView()
+    return LiveView(sys.stdout) if sys.stdout.isatty() and not Console().is_dumb_terminal else PipeView()
 
 
 @app.command()
@@ -239,7 +238,7 @@ def _save(client: Client, files: list[Artifact], folder: Path, *, overwrite: boo
 def _print_table(columns: dict[str, Callable[[T], str]], rows: Iterable[T]) -> None:
     """Columns of text; the last one takes what is left of the line."""
     console = Console(highlight=False)
-    if not console.is_terminal:
+    if not sys.stdout.isatty():
         console.width = PIPE_WIDTH
     table = Table(box=None, pad_edge=False, header_style="bold")
     *names, last = columns

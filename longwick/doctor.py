@@ -77,7 +77,7 @@ def examine(data_dir: Path | None = None) -> Iterator[Finding]:
 def report(findings: Iterable[Finding], *, json: bool) -> bool:
     """Print what was found, as it is found; whether something is wrong."""
     console = Console(highlight=False, markup=False)
-    if not console.is_terminal:
+    if not sys.stdout.isatty():
         console.width = PIPE_WIDTH
     wrong = False
     for finding in findings:

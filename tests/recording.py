@@ -5,7 +5,6 @@ import fcntl
 import os
 import pty
 import re
-import signal
 import struct
 import subprocess
 import termios
@@ -20,6 +19,8 @@ from waiting import wait_for
 from longwick.terminal import END
 
 ROWS, COLUMNS = 24, 80
+PLAIN = {"NO_COLOR": "", "FORCE_COLOR": "", "TTY_COMPATIBLE": ""}
+"""Whatever the shell of the tests wishes for."""
 
 
 class Terminal:
@@ -33,13 +34,12 @@ class Terminal:
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", rows, COLUMNS, 0, 0))
         self._ours = ours
         self._popen = subprocess.Popen(
-            [str(word) for word in command],
+            # It makes its input the controlling terminal, from which Ctrl-C comes.
+            ["setsid", "--ctty", *map(str, command)],
             stdin=theirs,
             stdout=theirs,
             stderr=theirs,
-            env={**os.environ, "TERM": "xterm-256color", "COLORTERM": "", **env},
-            start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+            env={**os.environ, "TERM": "xterm-256color", "COLORTERM": "", **PLAIN, **env},
         )
         os.close(theirs)
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -49,8 +49,8 @@ class Terminal:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._popen.pid, signal.SIGKILL)
+        if self._popen.poll() is None:
+            self._popen.kill()
         self._popen.wait()
         self._reader.join(5)
         os.close(self._ours)

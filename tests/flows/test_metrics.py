@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx2
 import pytest
 from prometheus_client.metrics import MetricWrapperBase
-from scrape import moved, scrape
+from scrape import moved, scrape, total
 from stack import Reader, Stack
 from waiting import wait_for
 
@@ -21,8 +21,8 @@ Scene = Callable[[Stack, Path], AbstractContextManager[object]]
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A running product with quick leases."""
-    env = {"LONGWICK_BEAT_SECONDS": "0.2", "LONGWICK_LEASE_SECONDS": "1", "LONGWICK_SWEEP_SECONDS": "0.2"}
+    """A running product with leases short enough to be waited for, and long enough for a busy machine."""
+    env = {"LONGWICK_BEAT_SECONDS": "0.5", "LONGWICK_LEASE_SECONDS": "4"}
     with Stack(tmp_path_factory.mktemp("metrics") / "stack", env) as stack:
         wait_for(lambda: "metrics: " in stack.process.output, what="`up` to say where the metrics are")
         yield stack
@@ -66,7 +66,7 @@ def a_record_that_takes_no_beats(stack: Stack, folder: Path) -> Iterator[None]:
     before = scrape(stack)
     with closing(sqlite3.connect(stack.data_dir / "record.db", isolation_level=None)) as writer:
         writer.execute("BEGIN IMMEDIATE")
-        wait_for(lambda: "longwick_self_fences_total" in moved(before, scrape(stack)), 10, "the worker to let go")
+        wait_for(lambda: "longwick_self_fences_total" in moved(before, scrape(stack)), 20, "the worker to let go")
     yield
     stack.settled(run)
 
@@ -93,6 +93,7 @@ SCENES: dict[Scene, set[str]] = {
 
 @pytest.mark.parametrize("scene", SCENES, ids=lambda scene: scene.__name__)
 def test_a_metric_moves_with_what_it_shows(measured: Stack, scene: Scene, tmp_path: Path) -> None:
+    wait_for(lambda: total(scrape(measured), "longwick_clis_running") == 0, what="the CLIs of other tests to end")
     before = scrape(measured)
 
     def unmoved() -> set[str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from processes import Launch
-from recording import COLUMNS, ROWS, Playback, Terminal
+from recording import COLUMNS, PLAIN, ROWS, Playback, Terminal
 from stack import Json, Stack, check_whole
 from waiting import wait_for
 
@@ -26,7 +26,7 @@ def stack(stacks: dict[str, Stack]) -> Stack:
 def longwick(url: str, *words: str | Path, given: str = "") -> subprocess.CompletedProcess[str]:
     """The command with pipes for its input and output."""
     command = [LONGWICK, *map(str, words)]
-    env = {**os.environ, "LONGWICK_URL": url}
+    env = {**os.environ, **PLAIN, "LONGWICK_URL": url}
     return subprocess.run(command, env=env, input=given, capture_output=True, text=True, timeout=60, check=False)
 
 

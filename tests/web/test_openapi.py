@@ -26,6 +26,7 @@ def test_all_routes_are_there(document: dict[str, Any]) -> None:
     assert {f"{method.upper()} {path}" for method, path, _ in operations(document)} == {
         "GET /healthz",
         "GET /readyz",
+        "GET /metrics",
         "GET /api/v1/agents",
         "POST /api/v1/threads",
         "GET /api/v1/threads",
