@@ -6,10 +6,10 @@ A unit of work may run twice (a deadlock is retried), so between BEGIN and COMMI
 import contextlib
 import random
 import sqlite3
-import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, TypeVar
 
 import psycopg.errors
@@ -21,6 +21,7 @@ from sqlalchemy.orm import Session
 
 from longwick.columns import Timestamp
 from longwick.errors import BadSetting, StorageFull, Unavailable
+from longwick.turnstile import Turnstile
 
 Db = Session
 T = TypeVar("T")
@@ -72,8 +73,7 @@ class Database:
             if self.sqlite
             else {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
         )
-        # SQLite's own lock is unfair: many threads that meet there end in "database is locked".
-        self._writer = threading.Lock() if self.sqlite else contextlib.nullcontext()
+        self._turnstile = Turnstile(Path(self.url.database or "").absolute()) if self.sqlite else None
 
     def read(self, work: Work[T]) -> T:
         """Run `work` in a transaction that sees one state of the record and changes nothing.
@@ -110,7 +110,8 @@ class Database:
         raise AssertionError("unreachable")
 
     def _write_once(self, work: Work[T], lock_seconds: float) -> tuple[T, list[Any]]:
-        with self._writer, Session(self.engine, autoflush=False, expire_on_commit=False) as db:
+        turn = self._turnstile.turn(BUSY_SECONDS) if self._turnstile else contextlib.nullcontext()
+        with turn, Session(self.engine, autoflush=False, expire_on_commit=False) as db:
             if not self.sqlite:
                 db.execute(select(func.set_config("lock_timeout", f"{int(lock_seconds * 1000)}ms", True)))
             result = work(db)
@@ -120,6 +121,8 @@ class Database:
     def dispose(self) -> None:
         """Close all connections."""
         self.engine.dispose()
+        if self._turnstile:
+            self._turnstile.close()
 
 
 class _Retry(Exception):

@@ -25,7 +25,7 @@ LOCK_SECONDS = 1.0
 # One run that stays blocked is tried again and again; each try holds up the others for no longer than this.
 LOCK_SECONDS_ALONE = 0.1
 RETRY_SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0)
-# Long enough for another process to get at SQLite's only lock, which is unfair: without it one starved for seconds.
+# So that this process's other threads, which want to write too, get a turn between two commits.
 SQLITE_PAUSE_SECONDS = 0.002
 _DELTAS = {EventType.MESSAGE_DELTA: "message_id", EventType.REASONING_DELTA: "reasoning_id"}
 

@@ -276,3 +276,57 @@ def test_a_commit_reaches_the_disk_before_it_is_answered(record: Database, tmp_p
         return [db.scalar(text(f"PRAGMA {name}")) for name in ("journal_mode", "synchronous", "foreign_keys")]
 
     assert record.read(pragmas) == ["wal", 2, 1]
+
+
+def test_a_process_with_busy_threads_starves_no_other(tmp_path: Path) -> None:
+    """What a single writer beside many gets, compared with what one of the many gets; no matter of speed."""
+    url = f"sqlite:///{tmp_path / 'record.db'}"
+    greedy, modest = Database(url, pool_size=40), Database(url)
+    greedy.write(lambda db: db.execute(text("CREATE TABLE turns (who TEXT)")))
+    done = threading.Event()
+
+    def write_on() -> None:
+        while not done.is_set():
+            greedy.write(lambda db: db.execute(text("INSERT INTO turns VALUES ('greedy')")))
+
+    crowd = [threading.Thread(target=write_on) for _ in range(20)]
+    for each in crowd:
+        each.start()
+    try:
+        for _ in range(30):
+            modest.write(lambda db: db.execute(text("INSERT INTO turns VALUES ('modest')")))
+    finally:
+        done.set()
+        for each in crowd:
+            each.join(20)
+    turns = greedy.read(lambda db: list(db.scalars(text("SELECT who FROM turns ORDER BY rowid"))))
+    last = len(turns) - 1 - turns[::-1].index("modest")
+    assert turns[:last].count("greedy") < 30 * len(crowd)
+    greedy.dispose()
+    modest.dispose()
+
+
+def test_a_frozen_writer_of_another_process_is_an_error_and_not_a_wait_without_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("longwick.database.BUSY_SECONDS", 0.2)
+    url = f"sqlite:///{tmp_path / 'record.db'}"
+    frozen, other = Database(url), Database(url)
+    inside, leave = threading.Event(), threading.Event()
+
+    def hold(db: Any) -> None:
+        inside.set()
+        leave.wait(20)
+
+    holder = threading.Thread(target=lambda: frozen.write(hold))
+    holder.start()
+    try:
+        assert inside.wait(5)
+        with pytest.raises(Unavailable):
+            other.write(lambda db: None)
+    finally:
+        leave.set()
+        holder.join(5)
+    other.write(lambda db: None)
+    frozen.dispose()
+    other.dispose()
