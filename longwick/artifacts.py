@@ -144,8 +144,9 @@ def attach(db: Db, owner: str, thread_id: str, wanted: Save) -> Artifact:
         NotFound: there is no such thread of this owner.
     """
     thread = threads.lock(db, owner, thread_id)
+    artifact = _add(db, thread.id, ArtifactType.UPLOAD, wanted, _next_version(db, thread.id, wanted.name))
     threads.touch(db, thread.id)
-    return _add(db, thread.id, ArtifactType.UPLOAD, wanted, _next_version(db, thread.id, wanted.name))
+    return artifact
 
 
 def _next_version(db: Db, thread_id: str, name: str) -> int:

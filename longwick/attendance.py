@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Self
 
 from longwick.client import Client, Event
-from longwick.errors import LongwickError
+from longwick.errors import LongwickError, Unavailable
 from longwick.terminal import View
 
 TICK_SECONDS = 0.1
@@ -58,8 +58,8 @@ class _Feed:
         try:
             found.append(self._found.get(timeout=seconds))
             frame_ends = time.monotonic() + FRAME_SECONDS
-            while found[-1] is not None:
-                found.append(self._found.get(timeout=max(0.0, frame_ends - time.monotonic())))
+            while found[-1] is not None and (left := frame_ends - time.monotonic()) > 0:
+                found.append(self._found.get(timeout=left))
         except queue.Empty:
             pass
         return found
@@ -67,8 +67,10 @@ class _Feed:
 
 def attend(
     client: Client, run_id: str, view: View, interrupts: Interrupts, *, after: int = 0, interrupt: Callable[[], None]
-) -> None:
-    """Show a run past `after` until it is over; the first Ctrl-C is answered by `interrupt`.
+) -> str | None:
+    """Show a run past `after` until it is over, and how it ended; the first Ctrl-C is answered by `interrupt`.
+
+    None where nothing came past `after` any more.
 
     Raises:
         LongwickError: the server says no.
@@ -76,13 +78,16 @@ def attend(
     """
     feed = _Feed(client, run_id, after)
     answered = False
+    ended: str | None = None
     with view:
         while True:
             found = feed.take(TICK_SECONDS)
             if interrupts.count and not answered:
                 answered = True
                 interrupt()
-            view.show([item for item in found if isinstance(item, Event)])
+            events = [item for item in found if isinstance(item, Event)]
+            view.show(events)
+            ended = events[-1].ends_as if events else ended
             for item in found:
                 if isinstance(item, bool):
                     view.state(None if item else AWAY)
@@ -91,28 +96,22 @@ def attend(
                 if isinstance(item, Exception):
                     raise item
             if None in found:
-                return
+                return ended
 
 
-class Cancellation:
-    """A thread that has a run cancelled, however long the server does not answer."""
+def start_cancelling(client: Client, run_id: str) -> None:
+    """Have a run cancelled, by a thread that asks for as long as no server answers; come back at once."""
 
-    def __init__(self, client: Client, run_id: str) -> None:
-        self._client = client
-        self._run_id = run_id
-
-    def start(self) -> None:
-        """Ask for it, and come back at once."""
-        threading.Thread(target=self._ask, name="cancellation", daemon=True).start()
-
-    def _ask(self) -> None:
+    def ask() -> None:
         pause = threading.Event()
         while True:
             try:
-                self._client.cancel_run(self._run_id)
+                client.cancel_run(run_id)
             except LongwickError as error:
-                if error.status == 503:
+                if error.status == Unavailable.status:
                     pause.wait(CANCEL_AGAIN_SECONDS)
                     continue
                 # It is over already, then: the stream tells.
             return
+
+    threading.Thread(target=ask, name="cancelling", daemon=True).start()

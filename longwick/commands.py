@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from longwick.attendance import Cancellation, Interrupts, attend
+from longwick.attendance import Interrupts, attend, start_cancelling
 from longwick.client import Artifact, Client, Run
 from longwick.client.answers import ACTIVE
 from longwick.errors import LongwickError
@@ -95,20 +95,19 @@ def _watch(
 
     def cancel() -> None:
         view.state("cancelling; Ctrl-C again leaves at once")
-        Cancellation(client, run.id).start()
+        start_cancelling(client, run.id)
 
     def leave() -> None:
         raise KeyboardInterrupt
 
     try:
-        attend(client, run.id, view, interrupts, interrupt=cancel if cancels else leave)
+        ended = attend(client, run.id, view, interrupts, interrupt=cancel if cancels else leave)
     except KeyboardInterrupt:
         typer.echo(
             f"longwick: left; `longwick attach {run.id}` comes back, `longwick cancel {run.id}` ends it", err=True
         )
         raise typer.Exit(130) from None
-    ended = client.get_run(run.id)
-    status = EXIT_STATUS.get(ended.status, 1)
+    status = EXIT_STATUS.get(ended or client.get_run(run.id).status, 1)
     if save_to is not None and not _save(client, _newest(client.list_artifacts(run.id)), save_to, overwrite=False):
         status = status or 1
     raise typer.Exit(status)

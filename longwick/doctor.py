@@ -108,7 +108,7 @@ def _program(name: str, command: Callable[[], list[str]]) -> Finding:
     """Whether a program is there and runs."""
     try:
         words = command()
-        done = subprocess.run(words, capture_output=True, text=True, timeout=PROGRAM_SECONDS, check=False)  # noqa: S603
+        done = subprocess.run(words, capture_output=True, text=True, timeout=PROGRAM_SECONDS, check=False)  # noqa: S603 - ours
     except BadSetting as error:
         return Finding(name, Level.WRONG, error.detail)
     except (OSError, subprocess.TimeoutExpired) as error:

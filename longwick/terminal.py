@@ -113,7 +113,9 @@ class LiveView:
 
     def __init__(self, terminal: TextIO, **options: Any) -> None:
         """`options` are those of rich's Console."""
-        console = self._console = Console(file=cast(TextIO, Frames(terminal)), highlight=False, **options)
+        console = self._console = Console(
+            file=cast(TextIO, Frames(terminal)), force_terminal=True, highlight=False, **options
+        )
         self._texts: dict[str, _Growing] = {}
         self._tools: dict[str, Text] = {}
         self._words = "waits for its turn"
@@ -167,7 +169,7 @@ class LiveView:
             case "message.completed" | "reasoning.completed":
                 growing = self._growing(event)
                 yield from growing.complete(data.get("text"))
-                del self._texts[growing.id]
+                del self._texts[growing.name]
             case "run.started":
                 self._words = f"{clean(str(data.get('agent')))} works"
                 self._began = datetime.fromisoformat(event.at)
@@ -216,8 +218,8 @@ class _Frame:
 class _Growing:
     """A text of the agent, said or thought, while it comes."""
 
-    def __init__(self, id: str, style: str) -> None:  # noqa: A002
-        self.id = id
+    def __init__(self, name: str, style: str) -> None:
+        self.name = name
         self._style = style
         self._said: list[str] = []
         self._blocks = Blocks()

@@ -69,7 +69,7 @@ class Written(io.StringIO):
 
 
 def live(written: Written) -> LiveView:
-    return LiveView(written, force_terminal=True, width=COLUMNS, height=ROWS, color_system="standard")
+    return LiveView(written, width=COLUMNS, height=ROWS, color_system="standard")
 
 
 def event(kind: str, **data: Any) -> Event:
