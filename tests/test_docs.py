@@ -78,6 +78,7 @@ def test_every_error_code_of_a_run_is_documented_and_no_other() -> None:
     raised: set[str] = set()
     for path in [
         ROOT / "worker" / "execute.py",
+        ROOT / "worker" / "conversation.py",
         ROOT / "longwick" / "leases.py",
         ROOT / "worker" / "agents" / "jsonl.py",
     ]:
