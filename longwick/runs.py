@@ -134,18 +134,14 @@ def list_runs(
 
 def queue_positions(db: Db, runs: Sequence[Run]) -> dict[str, int]:
     """Run id -> how many queued runs of its lane were accepted before it, for the queued ones."""
-    queued = [run for run in runs if run.status is RunStatus.QUEUED]
+    queued = [run.id for run in runs if run.status is RunStatus.QUEUED]
     if not queued:
         return {}
-    earlier = aliased(Run)
-    ahead = (
-        select(func.count())
-        .where(earlier.status == RunStatus.QUEUED, earlier.kind == Run.kind, earlier.id < Run.id)
-        .correlate(Run)
-        .scalar_subquery()
-    )
-    rows = db.execute(select(Run.id, ahead).where(Run.id.in_([run.id for run in queued])))
-    return {row[0]: row[1] for row in rows}
+    # Once over the whole queue: to count for each run alone takes seconds where a thousand wait.
+    place = func.row_number().over(partition_by=Run.kind, order_by=Run.id)
+    line = select(Run.id, place.label("place")).where(Run.status == RunStatus.QUEUED).subquery()
+    rows = db.execute(select(line.c.id, line.c.place).where(line.c.id.in_(queued)))
+    return {row[0]: row[1] - 1 for row in rows}
 
 
 def last_seqs(db: Db, run_ids: Sequence[str]) -> dict[str, int]:

@@ -79,7 +79,7 @@ class Stack:
         for child in psutil.Process(self.process.pid).children():
             with contextlib.suppress(psutil.Error):
                 command = child.cmdline()
-                if (tier == "valkey" and "valkey-server" in " ".join(command[:1])) or (
+                if (tier == "valkey" and "valkey-server" in " ".join(command)) or (
                     tier in TIERS and command[1:4] == ["-P", "-m", TIERS[tier]]
                 ):
                     return child.pid

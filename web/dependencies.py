@@ -151,7 +151,7 @@ Seq = Annotated[int, Path(ge=0), _whole_number(lambda given: NotFound(f"no event
 
 # Printable ASCII: the record compares it byte by byte, and it stands in logs.
 IdempotencyKey = Annotated[
-    str,
+    str | None,
     Header(
         alias="Idempotency-Key",
         min_length=1,

@@ -7,10 +7,11 @@ import pytest
 from scene import WORKER, new_thread
 from starlette.testclient import TestClient
 
-from longwick import runs
+from longwick import runs, sessions
 from longwick.database import Database
-from longwick.models import RunStatus
+from longwick.models import Run, RunStatus
 from longwick.runs import Outcome
+from longwick.settings import Settings
 
 API = "/api/v1"
 
@@ -146,3 +147,115 @@ def test_an_untitled_thread_is_named_after_its_first_message(client: TestClient)
 def test_a_thread_that_is_not_there_is_not_found(client: TestClient, what: str) -> None:
     missing = client.get(f"{API}/threads/thr_{'0' * 26}{what}")
     assert (missing.status_code, missing.json()["code"]) == (404, "not_found")
+
+
+def test_a_thread_gets_another_title_and_other_metadata(client: TestClient) -> None:
+    thread = client.post(f"{API}/threads", json={"title": "Tides", "metadata": {"a": 1, "b": 2}}).json()
+    path = f"{API}/threads/{thread['id']}"
+    changed = client.patch(path, json={"title": "Moon"}).json()
+    assert (changed["title"], changed["metadata"]) == ("Moon", {"a": 1, "b": 2})
+    assert changed["updated_at"] >= thread["updated_at"]
+    changed = client.patch(path, json={"metadata": {"c": 3}}).json()
+    assert (changed["title"], changed["metadata"]) == ("Moon", {"c": 3})
+    assert client.patch(path, json={}).json()["title"] == "Moon"
+    assert client.get(path).json()["metadata"] == {"c": 3}
+
+
+def test_a_thread_that_loses_its_title_is_named_after_its_next_message(client: TestClient) -> None:
+    thread_id = client.post(f"{API}/threads", json={"title": "Tides"}).json()["id"]
+    assert client.patch(f"{API}/threads/{thread_id}", json={"title": ""}).json()["title"] == ""
+    run = ask(client, thread_id, "What of the moon?")
+    found = client.get(f"{API}/threads/{thread_id}").json()
+    assert (found["title"], found["active_run_id"]) == ("What of the moon?", run["id"])
+    assert client.patch(f"{API}/threads/{thread_id}", json={}).json()["active_run_id"] == run["id"]
+
+
+@pytest.mark.parametrize("engine_name", ["sqlite"], indirect=True)
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({"title": None}, "title"),
+        ({"title": "x" * 201}, "title"),
+        ({"title": 5}, "title"),
+        ({"metadata": None}, "metadata"),
+        ({"metadata": []}, "metadata"),
+        ({"metadata": {"a": "x" * 16_384}}, "metadata"),
+        ({"agent": "demo"}, "agent"),
+        ({"id": "x"}, "id"),
+        ([], None),
+    ],
+)
+def test_a_change_that_cannot_be_is_refused(client: TestClient, body: Any, param: str | None) -> None:
+    thread_id = client.post(f"{API}/threads").json()["id"]
+    refused = client.patch(f"{API}/threads/{thread_id}", json=body)
+    assert (refused.status_code, refused.json()["code"]) == (422, "invalid_request")
+    assert refused.json()["error"]["param"] == param
+
+
+def test_threads_are_found_by_a_part_of_their_title(client: TestClient) -> None:
+    titles = ["The tides", "Low TIDE", "The moon", "100% moon", "a_b"]
+    made = {title: client.post(f"{API}/threads", json={"title": title}).json()["id"] for title in titles}
+
+    def found(q: str) -> list[str]:
+        return [thread["id"] for thread in client.get(f"{API}/threads", params={"q": q}).json()["data"]]
+
+    assert found("tide") == [made["Low TIDE"], made["The tides"]]
+    assert found("%") == [made["100% moon"]]
+    assert found("_") == [made["a_b"]]
+    assert found("sun") == []
+    assert found("\0") == []
+    assert len(found("")) == 5
+    query: dict[str, str | int] = {"q": "moon", "limit": 1}
+    first = client.get(f"{API}/threads", params=query).json()
+    assert (first["last_id"], first["has_more"]) == (made["100% moon"], True)
+    rest = client.get(f"{API}/threads", params={**query, "after": first["last_id"]}).json()
+    assert (rest["last_id"], rest["has_more"]) == (made["The moon"], False)
+
+
+def test_a_deleted_thread_is_gone_with_all_that_is_in_it(
+    client: TestClient, database: Database, settings: Settings
+) -> None:
+    kept = ask(client, client.post(f"{API}/threads").json()["id"], "stay")
+    thread_id = client.post(f"{API}/threads", json={"title": "Gone"}).json()["id"]
+    running, waiting = ask(client, thread_id, "one"), ask(client, thread_id, "two")
+    claimed = database.write(lambda db: runs.claim(db, running["id"], WORKER, {}))
+    assert claimed is not None
+    session = database.write(lambda db: sessions.open_session(db, claimed, 60))
+    file = client.post(f"{API}/threads/{thread_id}/files", files={"file": ("a.txt", b"hello")}).json()
+
+    assert client.delete(f"{API}/threads/{thread_id}").status_code == 204
+
+    paths = [f"threads/{thread_id}{what}" for what in ("", "/messages", "/artifacts", "/artifacts.zip")]
+    paths += [f"runs/{run['id']}{what}" for run in (running, waiting) for what in ("", "/events", "/artifacts")]
+    paths += [f"artifacts/{file['id']}", f"artifacts/{file['id']}/content"]
+    for path in paths:
+        assert client.get(f"{API}/{path}").status_code == 404, path
+    for path in (f"runs/{running['id']}/cancel", f"runs/{waiting['id']}/retry"):
+        assert client.post(f"{API}/{path}").status_code == 404, path
+    assert client.post(f"{API}/threads/{thread_id}/runs", json={"input": "more"}).status_code == 404
+    refused = client.post(f"{API}/threads/{thread_id}/files", files={"file": ("b.txt", b"more")})
+    assert refused.status_code == 404
+    assert client.patch(f"{API}/threads/{thread_id}", json={"title": "x"}).status_code == 404
+    assert client.delete(f"{API}/threads/{thread_id}").status_code == 404
+    assert [run["id"] for run in client.get(f"{API}/runs").json()["data"]] == [kept["id"]]
+    assert [thread["id"] for thread in client.get(f"{API}/threads").json()["data"]] == [kept["thread_id"]]
+    assert client.get(f"{API}/runs", params={"thread_id": thread_id}).json()["data"] == []
+
+    # Nothing of it runs on: what waited is over, what runs is asked to end, and its tools are refused already.
+    found = database.read(lambda db: {run_id: db.get_one(Run, run_id) for run_id in (running["id"], waiting["id"])})
+    assert found[waiting["id"]].status is RunStatus.CANCELLED
+    assert found[running["id"]].cancel_requested_at is not None
+    assert database.read(lambda db: sessions.authenticate(db, session.token)) is None
+    ended = database.write(lambda db: runs.settle(db, claimed.id, 1, Outcome(RunStatus.SUCCEEDED, "late")))
+    assert ended is not None
+    assert ended.status is RunStatus.CANCELLED
+    assert client.get(f"{API}/threads/{thread_id}/messages").status_code == 404
+
+
+def test_a_thread_can_be_deleted_by_many_at_once(client: TestClient) -> None:
+    thread_id = client.post(f"{API}/threads").json()["id"]
+    for _ in range(3):
+        ask(client, thread_id, "hello")
+    with ThreadPoolExecutor(8) as pool:
+        statuses = list(pool.map(lambda n: client.delete(f"{API}/threads/{thread_id}").status_code, range(8)))
+    assert sorted(statuses) == [204] + [404] * 7

@@ -109,7 +109,7 @@ def create_run(
     agents: TheAgents,
     dispatcher: TheDispatcher,
     response: Response,
-    idempotency_key: IdempotencyKey | None = None,
+    idempotency_key: IdempotencyKey = None,
 ) -> Run:
     """Accept a run, on a thread that is made for it."""
     run = accept(asked, caller, record, agents, dispatcher, None, idempotency_key)

@@ -92,7 +92,7 @@ def change_thread(thread_id: ThreadId, asked: ThreadChange, caller: TheCaller, r
     return record.write(write)
 
 
-@router.delete("/{thread_id}", status_code=204, responses=responses(404, 503))
+@router.delete("/{thread_id}", status_code=204, response_class=Response, responses=responses(404, 503))
 def delete_thread(thread_id: ThreadId, caller: TheCaller, record: TheRecord, dispatcher: TheDispatcher) -> None:
     """Delete a thread, with all that is in it. Nobody finds it from now on; what runs in it is cancelled."""
 
@@ -142,7 +142,7 @@ def create_run(
     agents: TheAgents,
     dispatcher: TheDispatcher,
     response: Response,
-    idempotency_key: IdempotencyKey | None = None,
+    idempotency_key: IdempotencyKey = None,
 ) -> Run:
     """Accept a run on a thread. It has its turn after the runs that the thread has already."""
     run = accept(asked, caller, record, agents, dispatcher, thread_id, idempotency_key)
