@@ -136,7 +136,7 @@ class Dispatcher:
         if self._redis.set(EPOCH_KEY, "1", nx=True):
             # Redis is new or was emptied: whatever was sent before is gone.
             self._database.write(_forget_hints)
-        hints = self._database.write(choose_hints)
+        hints = take_hints(self._database)
         sent = 0
         try:
             for hint in hints:
@@ -156,8 +156,16 @@ class Dispatcher:
         metrics.HINTS_SENT.labels(lane).inc()
 
 
+def take_hints(database: Database) -> list[Hint]:
+    """The runs that are next, marked as hinted. Choosing takes a while, and so holds up no writer."""
+    chosen = {hint.run_id: hint for hint in database.read(choose_hints)}
+    if not chosen:
+        return []
+    return [chosen[run_id] for run_id in database.write(lambda db: _mark(db, list(chosen)))]
+
+
 def choose_hints(db: Db) -> list[Hint]:
-    """Take the runs that are next, marked as hinted: heads of their threads, owners in turn, as lanes have room."""
+    """The runs that are next: heads of their threads, owners in turn, as lanes have room."""
     chosen: list[Hint] = []
     workers = db.execute(select(Worker.capacity, Worker.agents)).all()
     outstanding = _outstanding(db)
@@ -166,7 +174,7 @@ def choose_hints(db: Db) -> list[Hint]:
         taken = sum(count for (kind, _), count in outstanding.items() if kind is lane)
         room = sum(capacity.get(lane.value, 0) for capacity, _ in workers) - taken
         if room > 0:
-            chosen += [Hint(run_id, lane) for run_id in _mark(db, _next_in_turn(db, lane, room, agent_room))]
+            chosen += [Hint(run_id, lane) for run_id in _next_in_turn(db, lane, room, agent_room)]
     return chosen
 
 

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
+import psutil
+
 STOP_SECONDS = 10.0
 
 
@@ -80,6 +82,14 @@ class Process:
 
     def __str__(self) -> str:
         return f"{' '.join(self.command)} (pid {self.pid}, exit status {self.returncode})"
+
+
+def gone(pid: int) -> bool:
+    """Whether a process has ended; one that nobody has reaped yet has."""
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 class Launch(Protocol):

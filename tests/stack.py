@@ -12,7 +12,7 @@ from typing import Any, Self
 
 import httpx2
 import psutil
-from processes import Process
+from processes import Launch, Process
 from waiting import wait_for
 
 Json = dict[str, Any]
@@ -85,6 +85,12 @@ class Stack:
                     return child.pid
         return None
 
+    @property
+    def environ(self) -> dict[str, str]:
+        """The settings that `up` gives its tiers."""
+        environ = psutil.Process(self.pid("worker")).environ()
+        return {name: value for name, value in environ.items() if name.startswith("LONGWICK_")}
+
     def kill(self, tier: str, how: signal.Signals = signal.SIGKILL) -> int:
         """Send a signal to a tier's process, and to nothing else; returns its pid."""
         pid = self.pid(tier)
@@ -138,6 +144,13 @@ class Stack:
     def text_of(self, run: Json) -> str:
         """The text that was streamed so far."""
         return "".join(event["data"]["text"] for event in self.log_of(run) if event["type"] == "message.delta")
+
+
+def launch_worker(stack: Stack, launch: Launch, data_dir: Path) -> Process:
+    """A second worker on the stack's record and Redis, as if on another host: its data dir is its own."""
+    worker = launch([sys.executable, "-P", "-m", "worker"], env={**stack.environ, "LONGWICK_DATA_DIR": str(data_dir)})
+    wait_for(lambda: "ready." in worker.output, 20, "the second worker to be ready")
+    return worker
 
 
 class Reader:

@@ -1,6 +1,8 @@
 """A CLI that does what its turn's text says, step by step: steps are separated by `;`, their words by spaces.
 
 say N GAP      print the text "0 ", "1 ", … as N pieces, GAP seconds apart
+count N GAP    the same, but go on after what earlier attempts at this turn have shown
+cost USD       say that so much was used
 wait FILE      until that file exists, at most 60 s
 save NAME      call save_artifact over MCP with a small text
 leave NAME     leave a file in ./artifacts/
@@ -26,6 +28,12 @@ def put(kind: str, **more: Any) -> None:
 
 def say(count: str, gap: str) -> None:
     for n in range(int(count)):
+        put("text", text=f"{n} ")
+        time.sleep(float(gap))
+
+
+def count(number: str, gap: str, shown: str) -> None:
+    for n in range(shown.count(" "), int(number)):
         put("text", text=f"{n} ")
         time.sleep(float(gap))
 
@@ -76,6 +84,10 @@ def main() -> None:
         match step.split():
             case ["say", count, gap]:
                 say(count, gap)
+            case ["count", number, gap]:
+                count(number, gap, turn.get("shown", ""))
+            case ["cost", dollars]:
+                put("usage", output_tokens=1, cost_usd=float(dollars))
             case ["wait", path]:
                 wait(path)
             case ["save", name]:

@@ -4,24 +4,15 @@ import contextlib
 import os
 import random
 import signal
-import sys
 import time
 from pathlib import Path
 
 import psutil
 import pytest
 import redis
-from processes import Launch, Process
-from stack import Json, Reader, Stack, check_whole
+from processes import Launch, gone
+from stack import Json, Reader, Stack, check_whole, launch_worker
 from waiting import wait_for
-
-
-def gone(pid: int) -> bool:
-    """Whether a process has ended; one that nobody has reaped yet has."""
-    try:
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
 
 
 def cli_pid(folder: Path) -> int:
@@ -34,15 +25,6 @@ def long_run(stack: Stack, folder: Path) -> Json:
     run = stack.run(f"pid {folder / 'pid'}; say 5 0; wait {folder / 'gate'}; say 5 0")
     wait_for(lambda: stack.text_of(run).endswith("4 "), 15, "the first half of the answer")
     return run
-
-
-def launch_worker(stack: Stack, launch: Launch, data_dir: Path) -> Process:
-    """A second worker on the stack's record and Redis, as if on another host: its data dir is its own."""
-    environ = psutil.Process(stack.pid("worker")).environ()
-    ours = {name: value for name, value in environ.items() if name.startswith("LONGWICK_")}
-    worker = launch([sys.executable, "-P", "-m", "worker"], env={**ours, "LONGWICK_DATA_DIR": str(data_dir)})
-    wait_for(lambda: "ready." in worker.output, 20, "the second worker to be ready")
-    return worker
 
 
 def test_a_killed_worker_fails_its_runs_within_seconds_and_keeps_what_they_showed(

@@ -11,7 +11,7 @@ from longwick.broadcast import connect
 from longwick.database import Database, utc_now
 from longwick.leases import Listed
 from longwick.models import Run, RunKind
-from longwick.queue import Dispatcher, choose_hints
+from longwick.queue import Dispatcher, choose_hints, take_hints
 
 
 def list_worker(
@@ -23,7 +23,7 @@ def list_worker(
 
 
 def hinted(database: Database) -> list[str]:
-    return [hint.run_id for hint in database.write(choose_hints)]
+    return [hint.run_id for hint in take_hints(database)]
 
 
 def age_hints(database: Database, seconds: float) -> None:
@@ -59,7 +59,7 @@ def test_no_more_than_the_lane_takes_are_outstanding(database: Database) -> None
     for _ in range(5):
         queued_run(database)
         queued_run(database, kind=RunKind.BACKGROUND)
-    lanes = [hint.lane for hint in database.write(choose_hints)]
+    lanes = [hint.lane for hint in take_hints(database)]
     assert (lanes.count(RunKind.CHAT), lanes.count(RunKind.BACKGROUND)) == (3, 1)
     assert hinted(database) == []
 
