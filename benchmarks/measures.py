@@ -115,7 +115,8 @@ def streams(count: int) -> Measure:
                     pieces.extend((at, (heard.at_ns - at) / 1e6) for at in written)
                     if written and not text:
                         begun.append(written[0])
-                    text.append(heard.text)
+                    if heard.text:
+                        text.append(heard.text)
             return differences((stack.printed / run_id).read_text(), "".join(text))
 
         wrong = await asyncio.gather(*(follow() for _ in range(count)))
