@@ -1,7 +1,7 @@
 """A CLI that does what its turn's text says, step by step: steps are separated by `;`, their words by spaces.
 
 say N GAP      print the text "0 ", "1 ", … as N pieces, GAP seconds apart
-count N GAP    the same, but go on after what earlier attempts at this turn have shown
+count N GAP    the same up to N pieces in all, after those of earlier steps and earlier attempts at this turn
 cost USD       say that so much was used
 wait FILE      until that file exists, at most 60 s
 save NAME      call save_artifact over MCP with a small text
@@ -32,10 +32,11 @@ def say(count: str, gap: str) -> None:
         time.sleep(float(gap))
 
 
-def count(number: str, gap: str, shown: str) -> None:
-    for n in range(shown.count(" "), int(number)):
+def count(start: int, number: str, gap: str) -> int:
+    for n in range(start, int(number)):
         put("text", text=f"{n} ")
         time.sleep(float(gap))
+    return max(start, int(number))
 
 
 def wait(path: str) -> None:
@@ -80,12 +81,13 @@ def leave(name: str) -> None:
 
 def main() -> None:
     turn = json.loads(sys.stdin.readline())
+    counted = turn.get("shown", "").count(" ")
     for step in turn["text"].split(";"):
         match step.split():
-            case ["say", count, gap]:
-                say(count, gap)
+            case ["say", number, gap]:
+                say(number, gap)
             case ["count", number, gap]:
-                count(number, gap, turn.get("shown", ""))
+                counted = count(counted, number, gap)
             case ["cost", dollars]:
                 put("usage", output_tokens=1, cost_usd=float(dollars))
             case ["wait", path]:
