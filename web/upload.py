@@ -98,7 +98,9 @@ class _FilePart:
         _, options = parse_options_header(self._headers.get("content-disposition"))
         field = clean(options.get(b"name", b"").decode("utf-8", "replace"))
         if field != FIELD:
-            raise Invalid(f"there is no such field as {shorten(field)!r}, only {FIELD!r}", param=shorten(field) or FIELD)
+            raise Invalid(
+                f"there is no such field as {shorten(field)!r}, only {FIELD!r}", param=shorten(field) or FIELD
+            )
         if b"filename" not in options:
             raise Invalid(f"{FIELD}: must be a file, with its name", param=FIELD)
         self.name = artifacts.check_name(clean(options[b"filename"].decode("utf-8", "replace")))

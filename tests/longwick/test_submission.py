@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from scene import OWNER, check_log, fresh, new_thread, queued_run, running_run, spawned_run, types_of
@@ -148,7 +149,7 @@ def test_of_equal_submissions_to_one_thread_at_once_none_is_in_the_others_way(
 
 
 def test_a_retry_asks_for_the_same_again(database: Database) -> None:
-    asked = {
+    asked: dict[str, Any] = {
         "model": "m",
         "kind": RunKind.BACKGROUND,
         "artifact_generation": False,
