@@ -168,7 +168,7 @@ def test_attach_goes_on_from_where_it_was_when_the_server_is_killed(
     wait_for(lambda: own_stack.text_of(run).endswith("29 "), 15, "the first half")
     errors = tmp_path / "errors"
     lines = launch(
-        ["sh", "-c", f"{LONGWICK} attach {run['id']} --json 2>{errors}"], env={"LONGWICK_URL": own_stack.url}
+        ["sh", "-c", f"'{LONGWICK}' attach {run['id']} --json 2>'{errors}'"], env={"LONGWICK_URL": own_stack.url}
     )
     with on_a_terminal(own_stack, "attach", run["id"]) as terminal:
         terminal.wait_for("29")
@@ -277,7 +277,7 @@ def test_what_the_server_refuses_is_said_in_a_line(stack: Stack) -> None:
 
 def test_a_reader_that_goes_away_ends_the_command_and_not_the_run(stack: Stack, tmp_path: Path) -> None:
     text = f"say 300 0.005; leave {tmp_path.name}.txt"
-    line = f"{LONGWICK} run '{text}' --agent script --json | head -n 1"
+    line = f"'{LONGWICK}' run '{text}' --agent script --json | head -n 1"
     env = {**os.environ, "LONGWICK_URL": stack.url}
     done = subprocess.run(["sh", "-c", line], env=env, capture_output=True, text=True, timeout=60, check=False)
     assert json.loads(done.stdout)["type"] == "run.queued"
