@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import tempfile
 from pathlib import Path
 
 from longwick.settings import Settings
@@ -28,14 +29,12 @@ def remembered(file: Path) -> tuple[str, bool]:
         return file.read_text().strip(), False
     made = secrets.token_urlsafe(BYTES)
     file.parent.mkdir(parents=True, exist_ok=True)
-    whole = file.with_name(f"{file.name}.{os.getpid()}")
-    with open(os.open(whole, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as new:
-        new.write(made + "\n")
-    try:
-        # Whole or not at all, and never over another's: of several that come at once, one makes it.
-        os.link(whole, file)
-    except FileExistsError:
-        return file.read_text().strip(), False
-    finally:
-        whole.unlink()
+    with tempfile.NamedTemporaryFile("w", prefix=f"{file.name}.", dir=file.parent) as whole:
+        whole.write(made + "\n")
+        whole.flush()
+        try:
+            # Whole or not at all, and never over another's: of several that come at once, one makes it.
+            os.link(whole.name, file)
+        except FileExistsError:
+            return file.read_text().strip(), False
     return made, True

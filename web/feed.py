@@ -9,7 +9,7 @@ import contextlib
 import logging
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from starlette.concurrency import run_in_threadpool
@@ -32,16 +32,16 @@ class Onlooker:
 
     def __init__(self) -> None:
         self.needs_all = True
-        self._snapshot: bytes | None = None
+        self._whole: deque[bytes] = deque()
         self._frames: deque[bytes] = deque()
         self._size = 0
         self._news = asyncio.Event()
 
-    def start_over(self, snapshot: bytes) -> None:
+    def start_over(self, whole: Iterable[bytes]) -> None:
         """Take all that there is, in place of what was not yet sent."""
         self._frames.clear()
         self._size = 0
-        self._snapshot = snapshot
+        self._whole = deque(whole)
         self.needs_all = False
         self._news.set()
 
@@ -60,9 +60,8 @@ class Onlooker:
 
     def take(self) -> bytes | None:
         """The next frame, if one is there."""
-        if self._snapshot is not None:
-            snapshot, self._snapshot = self._snapshot, None
-            return snapshot
+        if self._whole:
+            return self._whole.popleft()
         if not self._frames:
             self._news.clear()
             return None
@@ -101,8 +100,8 @@ class Found:
     runs: Mapping[str, Glance]
     artifacts: set[str]
     news: Sequence[bytes]
-    snapshot: bytes | None
-    """Where somebody needs to be told everything."""
+    whole: Sequence[bytes]
+    """For those who need to be told everything: a snapshot, and what was saved in the last minute."""
     gone: bool
     """Whether something was deleted: then everybody is told everything, as what a snapshot lacks is not there."""
 
@@ -179,13 +178,11 @@ class Feed:
             self._database.read, lambda db: _find(db, owner, told, told_artifacts, everything=bool(behind))
         )
         audience.runs, audience.artifacts = found.runs, found.artifacts
-        if found.snapshot is not None:
-            for onlooker in list(audience.onlookers) if found.gone else behind:
-                onlooker.start_over(found.snapshot)
-        if not found.gone:
-            for onlooker in set(audience.onlookers).difference(behind):
-                for frame in found.news:
-                    onlooker.offer(frame)
+        for onlooker in audience.onlookers if found.gone else behind:
+            onlooker.start_over(found.whole)
+        for onlooker in () if found.gone else audience.onlookers.difference(behind):
+            for frame in found.news:
+                onlooker.offer(frame)
 
 
 def _find(db: Db, owner: str, told: Mapping[str, Glance], told_artifacts: set[str], *, everything: bool) -> Found:
@@ -201,15 +198,17 @@ def _find(db: Db, owner: str, told: Mapping[str, Glance], told_artifacts: set[st
     changed |= {run.id for run in shown if run.id in left and told[run.id] != Glance.of(run)}
     positions = runs.queue_positions(db, shown)
     states = {run.id: Run.of(run, positions.get(run.id)).model_dump_json() for run in shown}
-    files = {artifact.id: artifact for artifact in overview.new_artifacts(db, owner)}
+    files = {
+        artifact.id: _frame("artifact", "artifact", Artifact.model_validate(artifact).model_dump_json())
+        for artifact in overview.new_artifacts(db, owner)
+    }
     news = [_frame("run", "run", state) for run_id, state in reversed(states.items()) if run_id in changed]
-    news += [
-        _frame("artifact", "artifact", Artifact.model_validate(artifact).model_dump_json())
-        for artifact_id, artifact in files.items()
-        if artifact_id not in told_artifacts
-    ]
-    whole = ",".join(state for run_id, state in states.items() if run_id in now)
-    return Found(now, set(files), news, _frame("snapshot", "runs", f"[{whole}]") if everything else None, gone)
+    news += [frame for artifact_id, frame in files.items() if artifact_id not in told_artifacts]
+    whole = []
+    if everything:
+        snapshot = ",".join(state for run_id, state in states.items() if run_id in now)
+        whole = [_frame("snapshot", "runs", f"[{snapshot}]"), *files.values()]
+    return Found(now, set(files), news, whole, gone)
 
 
 def _frame(kind: str, name: str, value: str) -> bytes:

@@ -1,10 +1,11 @@
 import re
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from longwick import ids
-from longwick.ids import new_id
+from longwick.ids import first_id, new_id
 
 MILLISECOND = 1_000_000
 
@@ -52,3 +53,14 @@ def test_threads_never_share_an_id() -> None:
     with ThreadPoolExecutor(8) as pool:
         made = [name for names in pool.map(lambda _: [new_id("run") for _ in range(1000)], range(8)) for name in names]
     assert len(set(made)) == 8000
+
+
+def test_the_first_id_of_a_moment_sorts_before_those_made_from_then_on(clock: list[int]) -> None:
+    moment = datetime.fromtimestamp(clock[0] / 1e9, UTC)
+    bound = first_id("art", moment)
+    clock[0] -= MILLISECOND
+    before = new_id("art")
+    clock[0] += MILLISECOND
+    assert before < bound < new_id("art")
+    assert len(bound) == len(before)
+    assert first_id("art", moment - timedelta(seconds=60)) < before

@@ -8,8 +8,8 @@ from longwick.database import Database
 from longwick.errors import Fenced
 from longwick.events import Event, EventType
 from longwick.leases import Held, Listed, Watch
-from longwick.models import Run, RunStatus
-from longwick.runs import MOST_ATTEMPTS
+from longwick.models import OnWorkerLost, Run, RunStatus
+from longwick.runs import MOST_ATTEMPTS, Outcome
 
 LISTED = Listed("wrk_test", "host", 1, {"chat": 2}, {"demo": {"unavailable": None, "concurrency": None}})
 
@@ -157,3 +157,68 @@ def test_wishes_to_cancel_are_read_for_the_runs_asked_about(database: Database) 
     database.write(lambda db: cancellation.request(db, OWNER, wished.id))
     asked = [wished.id, other.id, queued_run(database).id]
     assert database.read(lambda db: leases.cancel_wishes(db, asked)) == {wished.id}
+
+
+def show(database: Database, run: Run, attempt: int, text: str) -> None:
+    """Have an attempt stream some text."""
+    block = f"blk_{attempt}_1"
+    shown = [
+        Event(EventType.MESSAGE_STARTED, {"message_id": block}),
+        Event(EventType.MESSAGE_DELTA, {"message_id": block, "text": text}),
+        Event(EventType.USAGE_UPDATED, {"output_tokens": attempt, "cost_usd": 0.5}),
+    ]
+    database.write(lambda db: events.append(db, run.id, attempt, shown))
+
+
+def begin_again(database: Database, run: Run) -> Run:
+    claimed = database.write(lambda db: runs.claim(db, run.id, "wrk_test", {}))
+    assert claimed is not None
+    return claimed
+
+
+def test_a_run_that_may_be_started_again_goes_back_to_the_queue_with_what_it_showed(database: Database) -> None:
+    run = spawned_run(database, on_worker_lost=OnWorkerLost.RETRY)
+    show(database, run, 1, "Half")
+    again = leases.recover(database, held(database, run), "test")
+    assert again is not None
+    assert (again.status, again.attempt, again.output_text) == (RunStatus.QUEUED, 1, None)
+    assert types_of(database, run)[-2:] == ["message.completed", "run.attempt_lost"]
+    check_log(database, run)
+
+
+def test_lost_for_the_third_time_it_fails_with_all_that_was_shown(database: Database) -> None:
+    run = spawned_run(database, on_worker_lost=OnWorkerLost.RETRY)
+    for attempt, text in enumerate(("One ", "two ", "three"), 1):
+        show(database, run, attempt, text)
+        lost = leases.recover(database, held(database, run), "test")
+        if attempt < MOST_ATTEMPTS:
+            claimed = begin_again(database, run)
+            database.write(lambda db, claimed=claimed: runs.mark_spawned(db, claimed))  # type: ignore[misc]
+    assert lost is not None
+    assert (lost.error_code, lost.output_text) == ("worker_lost", "One two three")
+    assert (lost.usage, lost.cost_usd) == ({"output_tokens": 3}, 0.5)
+    check_log(database, run)
+
+
+def test_lost_before_it_could_start_again_it_keeps_what_was_shown(database: Database) -> None:
+    run = spawned_run(database, on_worker_lost=OnWorkerLost.RETRY)
+    show(database, run, 1, "Half")
+    for _ in range(MOST_ATTEMPTS - 1):
+        leases.recover(database, held(database, run), "test")
+        begin_again(database, run)
+    lost = leases.recover(database, held(database, run), "test")
+    assert lost is not None
+    assert (lost.error_code, lost.output_text) == ("lost_too_often", "Half")
+    said = database.read(lambda db: threads.list_messages(db, run.thread_id)).data[-1]
+    assert (said.text, said.partial) == ("Half", True)
+
+
+def test_an_attempt_that_fails_before_it_begins_keeps_what_earlier_ones_showed(database: Database) -> None:
+    run = spawned_run(database, on_worker_lost=OnWorkerLost.RETRY)
+    show(database, run, 1, "Half")
+    leases.recover(database, held(database, run), "test")
+    begin_again(database, run)
+    unavailable = Outcome(RunStatus.FAILED, error_code="agent_unavailable", error_message="It cannot run here.")
+    ended = database.write(lambda db: runs.settle(db, run.id, 2, unavailable))
+    assert ended is not None
+    assert (ended.error_code, ended.output_text, ended.cost_usd) == ("agent_unavailable", "Half", 0.5)

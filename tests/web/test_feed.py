@@ -1,31 +1,21 @@
 """The feed: everybody who watches knows how all runs are, whatever was missed, lost or gone."""
 
 import asyncio
-import json
-import re
-import signal
-import sys
-import time
-import urllib.request
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import Callable
 from contextlib import aclosing
 from typing import Any
 
 import pytest
-from documented import Serve
-from processes import Launch, Process
-from scene import OWNER, WORKER, new_thread, queued_run, running_run, spawned_run
+from scene import OWNER, WORKER, new_thread, queued_run, running_run
 from starlette.testclient import TestClient
-from waiting import wait_for
+from watching import Watcher, in_loop, parse
 
-from longwick import artifacts, cancellation, leases, overview, runs, sessions, threads
+from longwick import artifacts, cancellation, overview, runs, sessions, threads
 from longwick.artifacts import Quota, Save
 from longwick.database import Database
 from longwick.errors import Unavailable
-from longwick.leases import Held
 from longwick.models import OnWorkerLost, Run, RunStatus
 from longwick.runs import Outcome
-from longwick.settings import Settings
 from longwick.storage import describe
 from web import feed as feed_module
 from web.feed import Feed, Onlooker
@@ -33,48 +23,7 @@ from web.hub import VIEWER_BYTES, Hub
 from web.stream import HEARTBEAT
 
 API = "/api/v1"
-SECONDS = 30
 NO_REDIS = "redis://127.0.0.1:1/0"
-
-Json = dict[str, Any]
-
-
-def in_loop(story: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Run an async story, for a bounded time."""
-
-    async def bounded() -> None:
-        async with asyncio.timeout(SECONDS):
-            await story()
-
-    asyncio.run(bounded())
-
-
-class Watcher:
-    """Somebody who watches a feed."""
-
-    def __init__(self, feed: Feed, owner: str = OWNER) -> None:
-        self._frames: AsyncGenerator[bytes] = feed.frames(owner)
-
-    async def next(self) -> Json:
-        """The next frame that is no heartbeat."""
-        while (frame := await anext(self._frames)) == HEARTBEAT:
-            pass
-        return parse(frame)
-
-    async def next_run(self) -> tuple[str, str, int]:
-        frame = await self.next()
-        assert frame["type"] == "run", frame
-        return frame["run"]["id"], frame["run"]["status"], frame["run"]["attempt"]
-
-    async def leave(self) -> None:
-        await self._frames.aclose()
-
-
-def parse(frame: bytes) -> Json:
-    (line,) = frame.decode().removesuffix("\n\n").split("\n")
-    assert line.startswith("data: ")
-    found: Json = json.loads(line.removeprefix("data: "))
-    return found
 
 
 async def write(work: Callable[[], Any]) -> Any:
@@ -166,7 +115,7 @@ def test_a_run_that_comes_and_goes_between_two_looks_is_told(database: Database)
 def test_new_files_are_told_whoever_they_are_from(client: TestClient, database: Database) -> None:
     run = running_run(database)
     session = database.write(lambda db: sessions.open_session(db, run, 60))
-    attach(database, run.thread_id, "before.txt")
+    before = attach(database, run.thread_id, "before.txt")
     theirs = new_thread(database, "other")
     wanted = Save("b.txt", "text/plain", describe(b"hello"))
 
@@ -177,6 +126,8 @@ def test_new_files_are_told_whoever_they_are_from(client: TestClient, database: 
         async with Hub(NO_REDIS, database) as hub:
             watcher = Watcher(Feed(hub, database))
             assert (await watcher.next())["type"] == "snapshot"
+            # Whoever was away for less than a minute has missed nothing.
+            assert (await watcher.next())["artifact"]["id"] == before
             await write(lambda: database.write(lambda db: artifacts.attach(db, "other", theirs.id, wanted)))
             for make in (lambda: attach(database, run.thread_id), save):
                 artifact_id = await write(make)
@@ -287,15 +238,16 @@ def test_a_slow_onlookers_buffer_is_bounded_and_it_starts_over() -> None:
         onlooker = Onlooker()
         onlooker.offer(b"too early")
         assert onlooker.take() is None
-        onlooker.start_over(b"x" * 2 * VIEWER_BYTES)
+        onlooker.start_over([b"x" * 2 * VIEWER_BYTES])
         onlooker.offer(b"one")
         assert (onlooker.needs_all, onlooker.take(), onlooker.take()) == (False, b"x" * 2 * VIEWER_BYTES, b"one")
         for _ in range(100):
             onlooker.offer(b"y" * 10_000)
         assert onlooker.needs_all
         assert onlooker.take() is None
-        onlooker.start_over(b"all")
-        assert (onlooker.needs_all, onlooker.take(), onlooker.take()) == (False, b"all", None)
+        onlooker.start_over([b"all", b"of it"])
+        assert not onlooker.needs_all
+        assert [onlooker.take() for _ in range(3)] == [b"all", b"of it", None]
 
     in_loop(story)
 
@@ -339,92 +291,10 @@ def test_it_ends_when_the_process_is_told_to_stop(database: Database) -> None:
         async with Hub(NO_REDIS, database) as hub:
             feed = Feed(hub, database)
             watchers = [Watcher(feed), Watcher(feed)]
-            for watcher in watchers:
-                await watcher.next()
+            await asyncio.gather(*[watcher.next() for watcher in watchers])
             hub.close_soon()
             for watcher in watchers:
                 with pytest.raises(StopAsyncIteration):
                     await watcher.next()
 
     in_loop(story)
-
-
-def test_a_run_that_was_lost_and_goes_on_is_told(database: Database) -> None:
-    run = spawned_run(database, on_worker_lost=OnWorkerLost.RETRY)
-
-    async def story() -> None:
-        async with Hub(NO_REDIS, database) as hub:
-            watcher = Watcher(Feed(hub, database))
-            await watcher.next()
-            await write(lambda: leases.recover(database, Held(run.id, 1, WORKER, 0), "test"))
-            assert await watcher.next_run() == (run.id, "queued", 1)
-            await watcher.leave()
-
-    in_loop(story)
-
-
-# Over a real connection
-
-
-def open_feed(url: str) -> Any:
-    return urllib.request.urlopen(f"{url}{API}/feed", timeout=20)
-
-
-def read_frame(stream: Any) -> Json:
-    """The next frame, of whole lines as they stand in the stream."""
-    while (line := stream.readline()) == b": ping\n":
-        pass
-    assert line.startswith(b"data: "), line
-    assert stream.readline() == b"\n"
-    found: Json = json.loads(line.removeprefix(b"data: "))
-    return found
-
-
-def serve_without_redis(launch: Launch, settings: Settings) -> tuple[Process, str]:
-    process = launch(
-        [sys.executable, "-P", "-m", "web", "--port", "0"],
-        env={
-            "LONGWICK_DATA_DIR": str(settings.data_dir),
-            "LONGWICK_DATABASE_URL": settings.database_url,
-            "LONGWICK_REDIS_URL": NO_REDIS,
-        },
-    )
-    found = wait_for(lambda: re.search(r"listening on (http://[0-9.:]+)", process.output), 20, "the server to listen")
-    assert found
-    return process, found[1]
-
-
-def test_without_redis_it_is_no_later_than_it_may_be(launch: Launch, settings: Settings, database: Database) -> None:
-    process, url = serve_without_redis(launch, settings)
-    with open_feed(url) as stream:
-        assert (stream.status, stream.headers["content-type"]) == (200, "text/event-stream; charset=utf-8")
-        assert stream.headers["cache-control"] == "no-store"
-        assert read_frame(stream) == {"type": "snapshot", "runs": []}
-        late = []
-        for _ in range(5):
-            run = queued_run(database)
-            committed_at = time.monotonic()
-            assert read_frame(stream)["run"]["id"] == run.id
-            late.append(time.monotonic() - committed_at)
-        # The others may wait for this machine; the one that did not is what the feed itself takes.
-        assert min(late) < 1.5
-    assert "Traceback" not in process.output
-
-
-def test_a_server_that_stops_ends_its_feeds_at_once(launch: Launch, settings: Settings) -> None:
-    process, url = serve_without_redis(launch, settings)
-    with open_feed(url) as stream:
-        read_frame(stream)
-        told_at = time.monotonic()
-        process.send(signal.SIGTERM)
-        assert stream.readline() == b""
-    process.wait()
-    assert time.monotonic() - told_at < 4
-    assert "Traceback" not in process.output
-
-
-@pytest.mark.parametrize("engine_name", ["postgresql"], indirect=True)
-def test_a_record_that_does_not_answer_is_told_before_anything_is_sent(settings: Settings, serve: Serve) -> None:
-    client = serve(settings.model_copy(update={"database_url": "postgresql://nobody@127.0.0.1:1/none"}))
-    refused = client.get(f"{API}/feed")
-    assert (refused.status_code, refused.json()["code"]) == (503, "unavailable")

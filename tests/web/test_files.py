@@ -1,23 +1,15 @@
 """Files that users attach: taken while they come, whole or not at all, one version after the other."""
 
 import hashlib
-import json
-import re
-import socket
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import httpx2
-import psutil
 import pytest
 from documented import Serve
-from processes import Launch, Process
 from scene import OWNER, new_thread, running_run
 from starlette.testclient import TestClient
-from waiting import wait_for
 
 from longwick import artifacts, sessions
 from longwick.artifacts import Quota, Save
@@ -274,94 +266,3 @@ def test_a_full_disk_is_told(
     monkeypatch.undo()
     assert stored(settings) == []
     assert attach(client, thread_id).status_code == 201
-
-
-# Over a real connection
-
-
-@pytest.fixture
-def server(launch: Launch, settings: Settings) -> tuple[Process, int]:
-    """`longwick-web` as a process, and its port."""
-    process = launch(
-        [sys.executable, "-P", "-m", "web", "--port", "0"],
-        env={
-            "LONGWICK_DATA_DIR": str(settings.data_dir),
-            "LONGWICK_DATABASE_URL": settings.database_url,
-            "LONGWICK_REDIS_URL": settings.redis_url,
-            "LONGWICK_ARTIFACT_BYTES": str(64 * 2**20),
-        },
-    )
-    found = wait_for(lambda: re.search(r"listening on http://\S+:(\d+)", process.output), 20, "the server to listen")
-    assert found
-    return process, int(found[1])
-
-
-def ask(port: int, thread_id: str, length: int | None) -> socket.socket:
-    """A connection on which a file is announced."""
-    connection = socket.create_connection(("127.0.0.1", port), timeout=20)
-    size = f"Content-Length: {length}" if length is not None else "Transfer-Encoding: chunked"
-    head = (
-        f"POST {API}/threads/{thread_id}/files HTTP/1.1\r\nHost: 127.0.0.1\r\n{size}\r\n"
-        "Content-Type: multipart/form-data; boundary=b\r\n\r\n"
-    )
-    connection.sendall(head.encode())
-    return connection
-
-
-def answer_to(connection: socket.socket) -> tuple[int, dict[str, Any]]:
-    """The status and the body of the answer on a connection."""
-    received = b""
-    while b"\r\n\r\n" not in received or not received.endswith(b"}"):
-        received += connection.recv(65536)
-    return int(received.split()[1]), json.loads(received.partition(b"\r\n\r\n")[2])
-
-
-def test_a_large_file_is_never_all_in_memory(
-    server: tuple[Process, int], thread_id: str, database: Database, settings: Settings
-) -> None:
-    process, port = server
-    piece = b"0123456789abcdef" * 65536
-    content = 60
-    body, end = part(b"")[:-2], b"\r\n--b--\r\n"
-    memory = psutil.Process(process.pid)
-    with ask(port, thread_id, len(body) + content * len(piece) + len(end)) as connection:
-        connection.sendall(body + piece)
-        before = most = memory.memory_info().rss
-        for _ in range(content - 1):
-            connection.sendall(piece)
-            most = max(most, memory.memory_info().rss)
-        connection.sendall(end)
-        status, file = answer_to(connection)
-    assert (status, file["size"]) == (201, content * len(piece))
-    assert most - before < 20 * 2**20
-    assert file["sha256"] == hashlib.sha256(piece * content).hexdigest()
-    assert [path.stat().st_size for path in stored(settings)] == [content * len(piece)]
-
-
-def test_a_file_that_turns_out_to_be_too_large_is_refused_while_it_comes(
-    server: tuple[Process, int], thread_id: str, settings: Settings
-) -> None:
-    process, port = server
-    piece = bytes(2**20)
-    with ask(port, thread_id, None) as connection:
-        head = part(b"")[:-2]
-        connection.sendall(b"%x\r\n%s\r\n" % (len(head), head))
-        for _ in range(65):
-            connection.sendall(b"%x\r\n%s\r\n" % (len(piece), piece))
-        # More was to come, and is not waited for.
-        status, problem = answer_to(connection)
-    assert (status, problem["code"]) == (413, "too_large")
-    assert stored(settings) == []
-    assert "Traceback" not in process.output
-
-
-def test_a_sender_that_goes_away_leaves_nothing(
-    server: tuple[Process, int], thread_id: str, database: Database, settings: Settings
-) -> None:
-    process, port = server
-    with ask(port, thread_id, 1_000_000) as connection:
-        connection.sendall(part(bytes(100_000))[:-2])
-        wait_for(lambda: stored(settings), what="the file to come in")
-    wait_for(lambda: not stored(settings), what="nothing to be left")
-    assert database.read(lambda db: artifacts.of_thread(db, thread_id)).data == []
-    assert "Traceback" not in process.output

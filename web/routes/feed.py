@@ -13,7 +13,7 @@ _STREAM: Responses = {
         "content": {"text/event-stream": {"schema": {"type": "string", "contentMediaType": "application/json"}}},
         "description": "Frames of `data: {type, ...}` without an `id:`. First, and whenever something was deleted or "
         "missed, `snapshot`: its `runs` are all that are not over and the newest of the others, newest first, and "
-        "replace whatever was told before. Then `run` and `artifact`, each with the whole of what has changed.",
+        "replace whatever was told before. Then `run` and `artifact`, each with the whole of what is new or different.",
     },
 }
 

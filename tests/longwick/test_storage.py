@@ -1,0 +1,112 @@
+"""Bytes in storage: whole under their digest, or not there at all."""
+
+import errno
+import hashlib
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from longwick.errors import NotFound, StorageFull, TooLarge
+from longwick.storage import FolderStorage, Stored, describe
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> FolderStorage:
+    """An empty one; its folder is made when it is needed."""
+    return FolderStorage(tmp_path / "blobs")
+
+
+def kept(storage: FolderStorage) -> list[Path]:
+    return [path for path in storage.folder.rglob("*") if path.is_file()]
+
+
+def read(storage: FolderStorage, stored: Stored) -> bytes:
+    with storage.open(stored.sha256) as file:
+        return file.read()
+
+
+@pytest.mark.parametrize("data", [b"", b"x", b"\0" * 100, bytes(range(256)) * 20_000])
+def test_what_is_put_is_found_under_its_digest(storage: FolderStorage, data: bytes) -> None:
+    stored = storage.put([data[:10], b"", data[10:]], limit=len(data))
+    assert stored == Stored(hashlib.sha256(data).hexdigest(), len(data)) == describe(data)
+    assert read(storage, stored) == data
+    assert storage.put([data], limit=len(data)) == stored
+    assert kept(storage) == [storage.path(stored.sha256)]
+
+
+def test_what_comes_piece_by_piece_is_there_once_it_is_kept(storage: FolderStorage) -> None:
+    with storage.incoming(limit=100) as incoming:
+        for piece in (b"one ", b"two ", b"three"):
+            incoming.write(piece)
+        with pytest.raises(NotFound):
+            storage.open(describe(b"one two three").sha256)
+        stored = incoming.keep()
+        assert read(storage, stored) == b"one two three"
+    assert kept(storage) == [storage.path(stored.sha256)]
+
+
+def test_what_is_not_kept_leaves_nothing(storage: FolderStorage) -> None:
+    with storage.incoming(limit=100) as incoming:
+        incoming.write(b"one")
+    with pytest.raises(ZeroDivisionError):
+        storage.put((bytes([n // n]) for n in (2, 1, 0)), limit=100)
+    assert kept(storage) == []
+
+
+def test_more_than_the_limit_is_refused_as_it_comes(storage: FolderStorage) -> None:
+    taken = 0
+
+    def endless() -> Iterator[bytes]:
+        nonlocal taken
+        while True:
+            taken += 1
+            yield b"x" * 10
+
+    with pytest.raises(TooLarge, match="35 bytes"):
+        storage.put(endless(), limit=35)
+    assert taken == 4
+    assert kept(storage) == []
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+@pytest.mark.parametrize("where", ["os.fsync", "tempfile.mkstemp"])
+def test_without_space_nothing_is_kept_and_the_caller_is_told(
+    storage: FolderStorage, monkeypatch: pytest.MonkeyPatch, code: int, where: str
+) -> None:
+    def full(*args: object, **more: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(f"longwick.storage.{where}", full)
+    with pytest.raises(StorageFull):
+        storage.put([b"x"], limit=1)
+    monkeypatch.undo()
+    assert kept(storage) == []
+    assert read(storage, storage.put([b"x"], limit=1)) == b"x"
+
+
+def test_other_errors_of_the_file_system_stay_what_they_are(
+    storage: FolderStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(descriptor: int) -> None:
+        raise OSError(errno.EIO, "it is broken")
+
+    monkeypatch.setattr("longwick.storage.os.fsync", broken)
+    with pytest.raises(OSError, match="it is broken"):
+        storage.put([b"x"], limit=1)
+    assert kept(storage) == []
+
+
+def test_the_same_bytes_may_be_put_by_many_at_once(storage: FolderStorage) -> None:
+    data = b"x" * 100_000
+    with ThreadPoolExecutor(8) as pool:
+        (stored,) = set(pool.map(lambda n: storage.put([data], limit=len(data)), range(16)))
+    assert read(storage, stored) == data
+    assert len(kept(storage)) == 1
+
+
+def test_what_was_never_put_is_not_found(storage: FolderStorage) -> None:
+    with pytest.raises(NotFound):
+        storage.open("0" * 64)

@@ -1,0 +1,86 @@
+"""The feed as `longwick-web` serves it: in time, without Redis, and not a moment longer than its process."""
+
+import json
+import re
+import signal
+import sys
+import time
+import urllib.request
+from typing import Any
+
+import pytest
+from documented import Serve
+from processes import Launch, Process
+from scene import queued_run
+from waiting import wait_for
+from watching import Json
+
+from longwick.database import Database
+from longwick.settings import Settings
+
+API = "/api/v1"
+NO_REDIS = "redis://127.0.0.1:1/0"
+
+
+def open_feed(url: str) -> Any:
+    return urllib.request.urlopen(f"{url}{API}/feed", timeout=20)
+
+
+def read_frame(stream: Any) -> Json:
+    """The next frame, of whole lines as they stand in the stream."""
+    while (line := stream.readline()) == b": ping\n":
+        pass
+    assert line.startswith(b"data: "), line
+    assert stream.readline() == b"\n"
+    found: Json = json.loads(line.removeprefix(b"data: "))
+    return found
+
+
+def serve_without_redis(launch: Launch, settings: Settings) -> tuple[Process, str]:
+    process = launch(
+        [sys.executable, "-P", "-m", "web", "--port", "0"],
+        env={
+            "LONGWICK_DATA_DIR": str(settings.data_dir),
+            "LONGWICK_DATABASE_URL": settings.database_url,
+            "LONGWICK_REDIS_URL": NO_REDIS,
+        },
+    )
+    found = wait_for(lambda: re.search(r"listening on (http://[0-9.:]+)", process.output), 20, "the server to listen")
+    assert found
+    return process, found[1]
+
+
+def test_without_redis_it_is_no_later_than_it_may_be(launch: Launch, settings: Settings, database: Database) -> None:
+    process, url = serve_without_redis(launch, settings)
+    with open_feed(url) as stream:
+        assert (stream.status, stream.headers["content-type"]) == (200, "text/event-stream; charset=utf-8")
+        assert stream.headers["cache-control"] == "no-store"
+        assert read_frame(stream) == {"type": "snapshot", "runs": []}
+        late = []
+        for _ in range(5):
+            run = queued_run(database)
+            committed_at = time.monotonic()
+            assert read_frame(stream)["run"]["id"] == run.id
+            late.append(time.monotonic() - committed_at)
+        # The others may wait for this machine; the one that did not is what the feed itself takes.
+        assert min(late) < 1.5
+    assert "Traceback" not in process.output
+
+
+def test_a_server_that_stops_ends_its_feeds_at_once(launch: Launch, settings: Settings) -> None:
+    process, url = serve_without_redis(launch, settings)
+    with open_feed(url) as stream:
+        read_frame(stream)
+        told_at = time.monotonic()
+        process.send(signal.SIGTERM)
+        assert stream.readline() == b""
+    process.wait()
+    assert time.monotonic() - told_at < 4
+    assert "Traceback" not in process.output
+
+
+@pytest.mark.parametrize("engine_name", ["postgresql"], indirect=True)
+def test_a_record_that_does_not_answer_is_told_before_anything_is_sent(settings: Settings, serve: Serve) -> None:
+    client = serve(settings.model_copy(update={"database_url": "postgresql://nobody@127.0.0.1:1/none"}))
+    refused = client.get(f"{API}/feed")
+    assert (refused.status_code, refused.json()["code"]) == (503, "unavailable")
