@@ -1,7 +1,9 @@
 """Threads in the whole product: deleted while they are busy, interrupted, attached to, watched."""
 
+import contextlib
 import io
 import json
+import socket
 import threading
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
@@ -24,7 +26,7 @@ class Feed:
     def __init__(self, stack: Stack) -> None:
         self._url = f"{stack.url}/api/v1/feed"
         self.frames: list[Json] = []
-        self._stopping = False
+        self._connected: socket.socket | None = None
         self._thread = threading.Thread(target=self._read, daemon=True)
 
     def __enter__(self) -> "Feed":
@@ -33,7 +35,8 @@ class Feed:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._stopping = True
+        assert self._connected is not None
+        self._connected.shutdown(socket.SHUT_RDWR)
         self._thread.join(20)
 
     def statuses(self, run: Json) -> list[str]:
@@ -47,11 +50,11 @@ class Feed:
 
     def _read(self) -> None:
         with httpx2.Client(timeout=30, trust_env=False) as http, http.stream("GET", self._url) as answer:
-            for line in answer.iter_lines():
-                if line.startswith("data: "):
-                    self.frames.append(json.loads(line[6:]))
-                if self._stopping:
-                    return
+            self._connected = answer.extensions["network_stream"].get_extra_info("socket")
+            with contextlib.suppress(httpx2.TransportError):
+                for line in answer.iter_lines():
+                    if line.startswith("data: "):
+                        self.frames.append(json.loads(line[6:]))
 
 
 def record(stack: Stack) -> Database:
