@@ -211,6 +211,10 @@ def _batch(taken: Append, before: int, *, terminal: bool = False) -> Batch:
     return Batch(taken.run_id, before + 1, before + len(lines), "\n".join(lines), terminal)
 
 
+# On the table, not the class: there are no objects for the ORM to keep.
+_INSERT = insert(RunEvents.metadata.tables[RunEvents.__tablename__])
+
+
 def _store(db: Db, appends: Sequence[Append], batches: dict[str, Batch]) -> None:
     if not appends:
         return
@@ -225,6 +229,6 @@ def _store(db: Db, appends: Sequence[Append], batches: dict[str, Batch]) -> None
         }
         for a in appends
     ]
-    db.execute(insert(RunEvents), rows)
+    db.execute(_INSERT, rows)
     for a in appends:
         announce(db, batches[a.run_id])

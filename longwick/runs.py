@@ -7,7 +7,7 @@ unit of work of its caller.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from sqlalchemy import delete, exists, func, or_, select, update
+from sqlalchemy import bindparam, delete, exists, func, or_, select, update
 from sqlalchemy.orm import aliased
 
 from longwick import events, sessions, threads, transcript
@@ -20,6 +20,22 @@ from longwick.paging import Page, page
 from longwick.transcript import Transcript
 
 MOST_ATTEMPTS = 3
+
+# What every run needs is built once: to build a statement takes longer than to execute it.
+_Earlier = aliased(Run)
+_CLAIMABLE = (
+    Run.cancel_requested_at.is_(None),
+    ~exists().where(_Earlier.thread_id == Run.thread_id, _Earlier.turn < Run.turn, _Earlier.status.in_(UNSETTLED)),
+)
+
+_MARK_SPAWNED = (
+    update(Run)
+    .where(Run.id == bindparam("run"), Run.attempt == bindparam("of_attempt"), Run.status == RunStatus.RUNNING)
+    .values(spawned_at=bindparam("now"))
+    .returning(Run.id)
+    .execution_options(synchronize_session=False)
+)
+_DROP_LEASE = delete(Lease).where(Lease.run_id == bindparam("run")).execution_options(synchronize_session=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +179,6 @@ def claim(db: Db, run_id: str, worker_id: str, started: JsonObject) -> Run | Non
     seen = db.execute(select(Run.status, Run.attempt, Run.agent, Run.model).where(Run.id == run_id)).one_or_none()
     if seen is None or seen.status is not RunStatus.QUEUED:
         return None
-    earlier = aliased(Run)
     attempt = seen.attempt + 1
     run = events.transition(
         db,
@@ -176,10 +191,7 @@ def claim(db: Db, run_id: str, worker_id: str, started: JsonObject) -> Run | Non
                 {"attempt": attempt, "agent": seen.agent, "model": seen.model, "cli_version": None, **started},
             )
         ],
-        where=[
-            Run.cancel_requested_at.is_(None),
-            ~exists().where(earlier.thread_id == Run.thread_id, earlier.turn < Run.turn, earlier.status.in_(UNSETTLED)),
-        ],
+        where=_CLAIMABLE,
         attempt=attempt,
         worker_id=worker_id,
         spawned_at=None,
@@ -197,14 +209,7 @@ def mark_spawned(db: Db, run: Run) -> None:
     Raises:
         Fenced: the attempt is over.
     """
-    marked = db.scalar(
-        update(Run)
-        .where(Run.id == run.id, Run.attempt == run.attempt, Run.status == RunStatus.RUNNING)
-        .values(spawned_at=utc_now())
-        .returning(Run.id)
-        .execution_options(synchronize_session=False)
-    )
-    if marked is None:
+    if db.scalar(_MARK_SPAWNED, {"run": run.id, "of_attempt": run.attempt, "now": utc_now()}) is None:
         raise Fenced(f"attempt {run.attempt} of {run.id} is over")
 
 
@@ -280,7 +285,7 @@ def requeue(db: Db, run_id: str, attempt: int, reason: str, closing: Sequence[Ev
 def release(db: Db, run: Run) -> None:
     """Let go of what an attempt held."""
     sessions.close_sessions(db, run.id)
-    db.execute(delete(Lease).where(Lease.run_id == run.id))
+    db.execute(_DROP_LEASE, {"run": run.id})
     threads.touch(db, run.thread_id)
 
 

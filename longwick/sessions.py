@@ -5,9 +5,9 @@ import secrets
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from sqlalchemy import Select, select, update
+from sqlalchemy import Select, bindparam, select, update
 
-from longwick.database import Db, record_now
+from longwick.database import Db, record_now, utc_now
 from longwick.errors import Fenced
 from longwick.ids import new_id
 from longwick.models import AgentSession, Run, RunStatus
@@ -61,11 +61,7 @@ def check(db: Db, session_id: str) -> AgentSession:
 
 def close_sessions(db: Db, run_id: str) -> None:
     """Close every session of a run."""
-    db.execute(
-        update(AgentSession)
-        .where(AgentSession.run_id == run_id, AgentSession.closed_at.is_(None))
-        .values(closed_at=record_now(db))
-    )
+    db.execute(_CLOSE, {"of_run": run_id, "now": utc_now()})
 
 
 def _live(db: Db) -> Select[AgentSession]:
@@ -79,6 +75,14 @@ def _live(db: Db) -> Select[AgentSession]:
             Run.attempt == AgentSession.attempt,
         )
     )
+
+
+_CLOSE = (
+    update(AgentSession)
+    .where(AgentSession.run_id == bindparam("of_run"), AgentSession.closed_at.is_(None))
+    .values(closed_at=bindparam("now"))
+    .execution_options(synchronize_session=False)
+)
 
 
 def _digest(token: str) -> str:

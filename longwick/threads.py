@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import and_, func, or_, select, update
+from sqlalchemy import and_, bindparam, func, or_, select, update
 
 from longwick.database import Db, utc_now
 from longwick.errors import BadCursor, NotFound
@@ -169,7 +169,15 @@ def history(db: Db, run: Run) -> list[Message]:
 
 def touch(db: Db, thread_id: str) -> None:
     """Note that something happened in the thread."""
-    db.execute(update(Thread).where(Thread.id == thread_id).values(updated_at=utc_now()))
+    db.execute(_TOUCH, {"thread": thread_id, "now": utc_now()})
+
+
+_TOUCH = (
+    update(Thread)
+    .where(Thread.id == bindparam("thread"))
+    .values(updated_at=bindparam("now"))
+    .execution_options(synchronize_session=False)
+)
 
 
 def _as_title(text: str) -> str:

@@ -4,7 +4,6 @@ import contextlib
 import ctypes
 import os
 import signal
-from collections.abc import Iterable
 from pathlib import Path
 
 _PR_SET_CHILD_SUBREAPER = 36
@@ -19,7 +18,7 @@ def kill_adopted(run_id: str) -> int:
     """Kill the orphans of a run that this process has adopted; returns how many there were."""
     # The children of one that is killed are adopted in turn.
     total = 0
-    while killed := sum(_kill(pid) for pid in list(_children()) if _belongs(pid, run_id)):
+    while killed := sum(_kill(pid) for pid in _adopted() if _belongs(pid, run_id)):
         total += killed
     return total
 
@@ -35,7 +34,7 @@ def bury(seen: set[int], live: set[int]) -> set[int]:
 
     A CLI of our own (`live`) is left to who waits for it. Returns what to pass as `seen` the next time.
     """
-    zombies = {pid for pid in _children() if pid not in live and _is_zombie(pid)}
+    zombies = {pid for pid in _adopted() if pid not in live and _is_zombie(pid)}
     for pid in zombies & seen:
         with contextlib.suppress(ChildProcessError):
             os.waitpid(pid, os.WNOHANG)
@@ -49,10 +48,10 @@ def _is_zombie(pid: int) -> bool:
         return False
 
 
-def _children() -> Iterable[int]:
-    for task in Path("/proc/self/task").iterdir():
-        with contextlib.suppress(OSError):
-            yield from (int(pid) for pid in (task / "children").read_text().split())
+def _adopted() -> list[int]:
+    """The children of the main thread: what is adopted becomes a child of a process's first living thread."""
+    pid = os.getpid()
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def _belongs(pid: int, run_id: str) -> bool:
