@@ -57,7 +57,7 @@ def accept(
         return of_thread, _shown(db, before) if before else None
 
     # Before the agent is looked at: whether it can run now is no matter to a run that was accepted when it could.
-    of_thread, before = record.read(look)
+    of_thread, before = record.read(look) if thread_id or once else (None, None)
     if before is not None:
         return before
     agent = agents.choose(asked.agent, of_thread)
