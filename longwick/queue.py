@@ -25,6 +25,10 @@ log = logging.getLogger(__name__)
 
 EXECUTE_TASK = "run.execute"
 EPOCH_KEY = "longwick:epoch"
+PAUSE = 4
+MOST_PAUSE_SECONDS = 0.1
+"""A dispatcher pauses four times as long as it has looked: those who submit get to write meanwhile, and what they
+submit is one look's work. Alone, a look takes some 5 ms."""
 
 
 def celery_app(redis_url: str, *, socket_timeout: float) -> Celery:
@@ -72,7 +76,7 @@ class Dispatcher:
         self._celery = celery_app(redis_url, socket_timeout=0.5)
         self._ends: deque[Hint] = deque(maxlen=MOST_AT_ONCE)
         self._wake = threading.Event()
-        self._stopping = False
+        self._stop = threading.Event()
         self._failing = False
         self._thread = threading.Thread(target=self._run, name="dispatcher", daemon=True)
 
@@ -81,7 +85,7 @@ class Dispatcher:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._stopping = True
+        self._stop.set()
         self._wake.set()
         self._thread.join(3)
         self._celery.close()
@@ -97,9 +101,10 @@ class Dispatcher:
             self._ends.append(Hint(run.id, run.kind))
 
     def _run(self) -> None:
-        while not self._stopping:
+        while not self._stop.is_set():
             self._wake.wait()
             self._wake.clear()
+            began = time.monotonic()
             try:
                 self.dispatch()
                 self._failing = False
@@ -109,7 +114,8 @@ class Dispatcher:
                 self._failing = True
             except Exception:
                 log.exception("dispatch failed")
-                time.sleep(1)
+                self._stop.wait(1)
+            self._stop.wait(min(PAUSE * (time.monotonic() - began), MOST_PAUSE_SECONDS))
 
     def dispatch(self) -> list[Hint]:
         """Send the hints that are due, and return them.
