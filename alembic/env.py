@@ -28,6 +28,7 @@ def run() -> None:
         if connection.dialect.name == "postgresql":
             # A migration takes as long as it takes.
             connection.execute(sa.text("SET LOCAL statement_timeout = 0"))
+            connection.execute(sa.text("SET LOCAL lock_timeout = 0"))
         context.configure(
             connection=connection,
             target_metadata=Base.metadata,

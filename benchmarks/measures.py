@@ -96,38 +96,40 @@ async def burst(stack: Stack, scale: Scale) -> Figures:
 def streams(count: int) -> Measure:
     """So many streams at the same time, each of 20 pieces of text a second.
 
-    Latencies are those of the time in which all of them are under way, and once more from the first piece of all,
-    while the other CLIs are still being started.
+    Latencies are those of the time in which all of them are under way, and once more of all pieces: also of those that
+    are printed while other CLIs are being started, or ended.
     """
 
     async def measure(stack: Stack, scale: Scale) -> Figures:
         pieces: list[tuple[int, float]] = []
         begun: list[int] = []
+        ended: list[int] = []
 
         async def follow() -> int:
             """Read one stream to its end; how many pieces did not arrive exactly once."""
             text: list[str] = []
+            written: list[int] = []
             async with stack.client.connect() as connection:
                 run_id = await connection.submit("ticks")
                 async for heard in connection.events(run_id):
                     # Each piece is a number and the time at which it was written.
-                    written = [int(at) for at in heard.text.split()[1::2]]
-                    pieces.extend((at, (heard.at_ns - at) / 1e6) for at in written)
-                    if written and not text:
-                        begun.append(written[0])
-                    if heard.text:
-                        text.append(heard.text)
+                    times = [int(at) for at in heard.text.split()[1::2]]
+                    pieces.extend((at, (heard.at_ns - at) / 1e6) for at in times)
+                    written += times
+                    text.append(heard.text)
+            begun.append(written[0])
+            ended.append(written[-1])
             return differences((stack.printed / run_id).read_text(), "".join(text))
 
         wrong = await asyncio.gather(*(follow() for _ in range(count)))
-        together = [latency for at, latency in pieces if at >= max(begun)]
+        together = [latency for at, latency in pieces if max(begun) <= at <= min(ended)]
         name = f"{count} streams"
         return {
             f"{name} p50": median(together),
             f"{name} p95": p95(together),
             f"{name} max": max(together),
             f"{name} begun": (max(begun) - min(begun)) / NS,
-            f"{name} p95 from the first": p95([latency for _, latency in pieces]),
+            f"{name} p95 of all": p95([latency for _, latency in pieces]),
             f"{name} lost": sum(wrong),
         }
 

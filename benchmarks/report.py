@@ -63,12 +63,12 @@ ROWS = (
     Row("64 streams p50", "64 streams of 20 pieces/s: p50", "ms", None, None, ("6.4 ms", "53 ms", "")),
     Row("64 streams p95", "p95", "ms", 40, None, ("51 ms", "93 ms", "")),
     Row("64 streams max", "slowest piece", "ms"),
-    Row("64 streams p95 from the first", "p95 with the time in which they are started", "ms"),
+    Row("64 streams p95 of all", "p95 with the time in which they are started and ended", "ms"),
     Row("64 streams lost", "pieces lost or doubled", "", 0, None, ("49 of 6,400", "0", "")),
     Row("100 streams p50", "100 streams: p50", "ms", None, None, ("streams hang", "not judged", "13 ms")),
     Row("100 streams p95", "p95", "ms", 40, None, ("streams hang", "not judged", "29 ms")),
     Row("100 streams max", "slowest piece", "ms"),
-    Row("100 streams p95 from the first", "p95 with the time in which they are started", "ms"),
+    Row("100 streams p95 of all", "p95 with the time in which they are started and ended", "ms"),
     Row("100 streams lost", "pieces lost or doubled", "", 0, None, ("streams hang", "not judged", "0")),
     Row(
         "lines", "one stream as fast as it goes", "lines/s", None, 10_000, ("872 to 1243", "471 to 669", "1250 to 1990")

@@ -112,7 +112,7 @@ class Database:
     def _write_once(self, work: Work[T], lock_seconds: float) -> tuple[T, list[Any]]:
         turn = self._turnstile.turn(BUSY_SECONDS) if self._turnstile else contextlib.nullcontext()
         with turn, Session(self.engine, autoflush=False, expire_on_commit=False) as db:
-            if not self.sqlite:
+            if lock_seconds != LOCK_WAIT_SECONDS and not self.sqlite:
                 db.execute(select(func.set_config("lock_timeout", f"{int(lock_seconds * 1000)}ms", True)))
             result = work(db)
             db.commit()
@@ -193,6 +193,9 @@ def _postgresql_engine(url: str, pool_size: int) -> Engine:
         connect_args={
             "connect_timeout": 5,
             "application_name": "longwick",
-            "options": "-c idle_in_transaction_session_timeout=30s -c statement_timeout=60s",
+            "options": (
+                f"-c lock_timeout={int(LOCK_WAIT_SECONDS * 1000)}"
+                " -c idle_in_transaction_session_timeout=30s -c statement_timeout=60s"
+            ),
         },
     )

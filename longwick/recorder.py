@@ -25,8 +25,8 @@ LOCK_SECONDS = 1.0
 # One run that stays blocked is tried again and again; each try holds up the others for no longer than this.
 LOCK_SECONDS_ALONE = 0.1
 RETRY_SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0)
-# So that this process's other threads, which want to write too, get a turn between two commits.
-SQLITE_PAUSE_SECONDS = 0.002
+# Other threads, which want to write too, get a turn between two commits; and groups are larger.
+PAUSE_SECONDS = 0.002
 _DELTAS = {EventType.MESSAGE_DELTA: "message_id", EventType.REASONING_DELTA: "reasoning_id"}
 
 
@@ -142,8 +142,7 @@ class Recorder:
                 log.exception("the recorder failed")
                 for run_log in [run_log for run_log, _ in group] or list(self._logs):
                     self._refuse(run_log, error)
-            if self._database.sqlite:
-                time.sleep(SQLITE_PAUSE_SECONDS)
+            time.sleep(PAUSE_SECONDS)
 
     def _next_group(self) -> list[tuple[RunLog, Append]]:
         """Wait until some runs are due, and take what they have pending; empty when it is time to stop."""

@@ -74,9 +74,11 @@ def _only_one(database: Database) -> Iterator[None]:
         # Outside of a transaction, and for as long as it takes: the limits of everyday work are not for this.
         with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             connection.execute(text("SET statement_timeout = 0"))
+            connection.execute(text("SET lock_timeout = 0"))
             connection.execute(text("SELECT pg_advisory_lock(:lock)"), {"lock": MIGRATION_LOCK})
             try:
                 yield
             finally:
                 connection.execute(text("SELECT pg_advisory_unlock(:lock)"), {"lock": MIGRATION_LOCK})
                 connection.execute(text("RESET statement_timeout"))
+                connection.execute(text("RESET lock_timeout"))

@@ -156,15 +156,16 @@ def list_messages(db: Db, thread_id: str, *, limit: int = 100, after: str | None
     return Page(rows[:limit], len(rows) > limit)
 
 
-def history(db: Db, run: Run) -> list[Message]:
-    """What was said before a run's turn: what an agent that holds nothing has to be told."""
-    return list(
-        db.scalars(
-            select(Message)
-            .where(Message.thread_id == run.thread_id, Message.turn < run.turn)
-            .order_by(Message.turn, Message.role.desc(), Message.id)
-        )
-    )
+def history(db: Db, run: Run) -> list[tuple[Role, str]]:
+    """What was said before a run's turn, by whom: what an agent that holds nothing has to be told."""
+    return [(role, text) for role, text in db.execute(_HISTORY, {"thread": run.thread_id, "before": run.turn})]
+
+
+_HISTORY = (
+    select(Message.role, Message.text)
+    .where(Message.thread_id == bindparam("thread"), Message.turn < bindparam("before"))
+    .order_by(Message.turn, Message.role.desc(), Message.id)
+)
 
 
 def touch(db: Db, thread_id: str) -> None:

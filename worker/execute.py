@@ -118,7 +118,7 @@ class Attempt:
         def prepare(db: Db) -> tuple[list[Said], sessions.Opened | None, Transcript]:
             session = sessions.open_session(db, run, self.conversation.timeout_seconds + 60) if wants_files else None
             runs.mark_spawned(db, run)
-            history = [Said(message.role.value, message.text) for message in threads.history(db, run)]
+            history = [Said(role.value, text) for role, text in threads.history(db, run)]
             return history, session, transcript.of_run(db, run.id) if run.attempt > 1 else Transcript()
 
         history, session, self.conversation.shown = self.parts.database.write(prepare)
