@@ -27,7 +27,6 @@ _CLAIMABLE = (
     Run.cancel_requested_at.is_(None),
     ~exists().where(_Earlier.thread_id == Run.thread_id, _Earlier.turn < Run.turn, _Earlier.status.in_(UNSETTLED)),
 )
-
 _MARK_SPAWNED = (
     update(Run)
     .where(Run.id == bindparam("run"), Run.attempt == bindparam("of_attempt"), Run.status == RunStatus.RUNNING)

@@ -68,10 +68,7 @@ def submit(
         raise Conflict(f"the thread is busy with {busy[0].id}", code="thread_busy")
     run = runs.create(db, thread, new)
     if once:
-        _forget_old_keys(db, owner, once.key)
-        # Of several at once, all but one fail here, start again, and find the run of the one.
-        db.add(IdempotencyKey(owner=owner, key=once.key, body_sha256=once.digest, run_id=run.id, created_at=utc_now()))
-        db.flush()
+        _remember(db, owner, once, run)
     return run
 
 
@@ -96,14 +93,18 @@ def find_accepted(db: Db, owner: str, once: Once) -> Run | None:
         raise Conflict("the run of this Idempotency-Key was deleted with its thread", code="deleted") from error
 
 
-def retry(db: Db, owner: str, run_id: str) -> Run:
+def retry(db: Db, owner: str, run_id: str, once: Once | None = None) -> Run:
     """Accept the same again, as a new run of the same thread, once the run is over.
 
     Raises:
         NotFound: there is no such run of this owner.
         Conflict: it is not over (`not_terminal`).
+        Invalid: the key was used for something else (`idempotency_mismatch`).
     """
     run = runs.get(db, owner, run_id)
+    thread = threads.lock(db, owner, run.thread_id)
+    if once and (before := find_accepted(db, owner, once)):
+        return before
     if not run.status.terminal:
         raise Conflict(f"the run is {run.status.value} and can be retried once it is over", code="not_terminal")
     again = NewRun(
@@ -119,7 +120,17 @@ def retry(db: Db, owner: str, run_id: str) -> Run:
         extra=run.extra,
         retry_of=run.id,
     )
-    return runs.create(db, threads.lock(db, owner, run.thread_id), again)
+    accepted = runs.create(db, thread, again)
+    if once:
+        _remember(db, owner, once, accepted)
+    return accepted
+
+
+def _remember(db: Db, owner: str, once: Once, run: Run) -> None:
+    _forget_old_keys(db, owner, once.key)
+    # Of several at once, all but one fail here, start again, and find the run of the one.
+    db.add(IdempotencyKey(owner=owner, key=once.key, body_sha256=once.digest, run_id=run.id, created_at=utc_now()))
+    db.flush()
 
 
 def _forget_old_keys(db: Db, owner: str, key: str) -> None:

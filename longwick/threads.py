@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import and_, bindparam, func, or_, select, update
+from sqlalchemy import and_, bindparam, func, insert, or_, select, update
 
 from longwick.database import Db, utc_now
 from longwick.errors import BadCursor, NotFound
@@ -100,37 +100,43 @@ def next_turn(db: Db, thread: Thread, *, title: str) -> int:
     Raises:
         NotFound: the thread was deleted meanwhile.
     """
-    turn: int | None = db.scalar(
-        update(Thread)
-        .where(Thread.id == thread.id, Thread.deleted_at.is_(None))
-        .values(
-            turns=Thread.turns + 1,
-            updated_at=utc_now(),
-            title=func.coalesce(func.nullif(Thread.title, ""), _as_title(title)),
-        )
-        .returning(Thread.turns)
-        .execution_options(synchronize_session=False)
-    )
+    given = {"thread": thread.id, "now": utc_now(), "first_title": _as_title(title)}
+    turn: int | None = db.scalar(_NEXT_TURN, given)
     if turn is None:
         raise NotFound(f"no thread {thread.id}")
     return turn
 
 
-def add_message(db: Db, run: Run, role: Role, text: str, *, partial: bool = False) -> Message:
-    """Put a message into the run's turn of its thread."""
-    message = Message(
-        id=new_id("msg"),
-        thread_id=run.thread_id,
-        run_id=run.id,
-        turn=run.turn,
-        role=role,
-        text=text,
-        partial=partial,
-        created_at=utc_now(),
+# Every run needs these, so they are built once: to build a statement takes longer than to execute it.
+_NEXT_TURN = (
+    update(Thread)
+    .where(Thread.id == bindparam("thread"), Thread.deleted_at.is_(None))
+    .values(
+        turns=Thread.turns + 1,
+        updated_at=bindparam("now"),
+        title=func.coalesce(func.nullif(Thread.title, ""), bindparam("first_title")),
     )
-    db.add(message)
-    db.flush()
-    return message
+    .returning(Thread.turns)
+    .execution_options(synchronize_session=False)
+)
+_ADD_MESSAGE = insert(Message.metadata.tables[Message.__tablename__])
+
+
+def add_message(db: Db, run: Run, role: Role, text: str, *, partial: bool = False) -> None:
+    """Put a message into the run's turn of its thread."""
+    db.execute(
+        _ADD_MESSAGE,
+        {
+            "id": new_id("msg"),
+            "thread_id": run.thread_id,
+            "run_id": run.id,
+            "turn": run.turn,
+            "role": role,
+            "text": text,
+            "partial": partial,
+            "created_at": utc_now(),
+        },
+    )
 
 
 def list_messages(db: Db, thread_id: str, *, limit: int = 100, after: str | None = None) -> Page[Message]:

@@ -15,7 +15,6 @@ from longwick.models import Worker
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 1.0
-FRESH_SECONDS = 0.1
 
 
 class Lookout:
@@ -26,7 +25,6 @@ class Lookout:
         self._lease_seconds = lease_seconds
         self._watch: Watch[tuple[str, int]] = Watch(time.monotonic)
         self._watching = threading.Lock()
-        self._seen: tuple[float, Sequence[Worker]] = (0.0, ())
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="lookout", daemon=True)
 
@@ -39,21 +37,15 @@ class Lookout:
         self._thread.join(2 * LOOK_SECONDS)
 
     def look(self) -> Sequence[Worker]:
-        """The workers on the list a moment ago, without those whose beat has stood still for a lease.
+        """The workers on the list, without those whose beat has stood still for a lease.
 
         Raises:
             Unavailable: the record does not answer.
         """
-        looked_at, seen = self._seen
-        if time.monotonic() - looked_at < FRESH_SECONDS:
-            # A burst of submissions is no burst of questions.
-            return seen
         listed = self._database.read(leases.living_workers)
         with self._watching:
             still = self._watch.standing_still([(worker.id, worker.beat) for worker in listed], self._lease_seconds)
-        living = [worker for worker in listed if (worker.id, worker.beat) not in still]
-        self._seen = time.monotonic(), living
-        return living
+        return [worker for worker in listed if (worker.id, worker.beat) not in still]
 
     def _run(self) -> None:
         failing = False

@@ -89,6 +89,7 @@ def _request(ask: Ask) -> dict[str, Any]:
         "url": ask.path,
         "params": ask.params or None,
         "json": ask.json,
+        "files": ask.files,
         "headers": ask.headers,
     }
 

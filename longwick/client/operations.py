@@ -1,7 +1,7 @@
 """What can be asked of the server, written once for both clients."""
 
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 from urllib.parse import quote
 
 import httpx2
@@ -160,6 +160,18 @@ class Operations:
         """All files of a run (its id) or of a thread, all versions, newest first."""
         kind = "threads" if of.startswith("thr_") else "runs"
         return (yield from _listed(Artifact, _at(kind, of, "artifacts"), None))
+
+    @operation
+    def attach_file(self, thread_id: str, name: str, content: bytes | BinaryIO) -> Plan[Artifact]:
+        """Put a file into a thread; whoever works there can read it."""
+        return _parsed(
+            Artifact, (yield Ask("POST", _at("threads", thread_id, "files"), files={"file": (name, content)}))
+        )
+
+    @operation
+    def read_archive(self, thread_id: str) -> Plan[bytes]:
+        """The newest version of each file of a thread, as a zip."""
+        return (yield Ask("GET", _at("threads", thread_id, "artifacts.zip"))).content
 
     @operation
     def get_artifact(self, artifact_id: str) -> Plan[Artifact]:

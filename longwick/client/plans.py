@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable, Coroutine, Generator, Mapping
 from dataclasses import dataclass, field
 from functools import update_wrapper
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, BinaryIO, Concatenate, Generic, ParamSpec, TypeVar, overload
 
 import httpx2
 
@@ -63,6 +63,8 @@ class Ask:
     path: str
     params: dict[str, Any] = field(default_factory=dict)
     json: dict[str, Any] | None = None
+    files: dict[str, tuple[str, BinaryIO | bytes]] | None = None
+    """Part -> the name of a file and its content."""
     headers: dict[str, str] = field(default_factory=dict)
     any_status: bool = False
     """Whether an answer of 400 or more is one like any other."""

@@ -4,12 +4,14 @@ import asyncio
 import contextlib
 import hashlib
 import inspect
+import io
 import json
 import os
 import socket
 import subprocess
 import sys
 import threading
+import zipfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -274,6 +276,18 @@ def test_a_thread_is_found_renamed_and_deleted(client: Client) -> None:
     client.delete_thread(thread.id)
     with pytest.raises(NotFound):
         client.get_thread(thread.id)
+
+
+def test_files_are_attached_to_a_thread_and_come_back_as_an_archive(client: Client) -> None:
+    thread = client.create_thread()
+    attached = client.attach_file(thread.id, "notes/plan.md", b"# Plan\n")
+    assert (attached.name, attached.type, attached.media_type) == ("notes/plan.md", "upload", "text/markdown")
+    assert client.attach_file(thread.id, "notes/plan.md", io.BytesIO(b"# Better\n")).version == 2
+    with zipfile.ZipFile(io.BytesIO(client.read_archive(thread.id))) as archive:
+        assert {name: archive.read(name) for name in archive.namelist()} == {"notes/plan.md": b"# Better\n"}
+    with pytest.raises(Invalid) as refused:
+        client.attach_file(thread.id, "../plan.md", b"")
+    assert refused.value.code == "bad_name"
 
 
 def test_what_only_a_newer_server_knows_can_be_sent() -> None:

@@ -272,7 +272,8 @@ def test_a_failed_run_says_why_and_can_be_tried_again(open_tab: OpenTab, stack: 
     tab.turn().get_by_role("button", name="Try again").click()
     tab.wait_for_end(2)
     expect(tab.turn(1).locator(".asked")).to_have_text("say 2 0; exit 3")
-    assert [(again["input"], again["agent"]) for again in tab.runs()] == [(run["input"], run["agent"])] * 2
+    first, again = tab.runs()
+    assert (again["input"], again["retry_of"], first["retry_of"]) == (run["input"], run["id"], None)
 
 
 def test_a_message_whose_receipt_was_lost_is_not_run_twice_when_it_is_sent_again(open_tab: OpenTab) -> None:

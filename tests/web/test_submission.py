@@ -221,6 +221,18 @@ def test_a_run_that_is_over_is_accepted_again(client: TestClient, database: Data
     assert types_of(database, run) == ["run.queued"]
 
 
+def test_a_retry_with_a_key_is_accepted_once(client: TestClient, database: Database) -> None:
+    run_id, other_id = accepted(client, None), accepted(client, None)
+    for each in (run_id, other_id):
+        begin(database, each)
+        settle(database, each, RunStatus.FAILED)
+    key = {"Idempotency-Key": "again"}
+    first, second = (client.post(f"{API}/runs/{run_id}/retry", headers=key).json() for _ in range(2))
+    assert (first["id"], first["retry_of"]) == (second["id"], run_id)
+    other = client.post(f"{API}/runs/{other_id}/retry", headers=key)
+    assert refusal(other)[:2] == (422, "idempotency_mismatch")
+
+
 def test_a_retry_is_hinted_at(client: TestClient, database: Database) -> None:
     database.write(
         lambda db: leases.list_worker(

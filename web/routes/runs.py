@@ -172,10 +172,12 @@ def retry_run(
     agents: TheAgents,
     dispatcher: TheDispatcher,
     response: Response,
+    idempotency_key: IdempotencyKey = None,
 ) -> Run:
     """Accept the same again as a new run, in the same thread, once a run is over."""
+    once = Once(idempotency_key, json.dumps(["retry", run_id]).encode()) if idempotency_key else None
     agents.choose(record.read(lambda db: runs.get(db, caller.owner, run_id)).agent, None)
-    run = record.write(lambda db: _shown(db, submission.retry(db, caller.owner, run_id)))
+    run = record.write(lambda db: _shown(db, submission.retry(db, caller.owner, run_id, once)))
     dispatcher.wake()
     response.headers["location"] = f"/api/v1/runs/{run.id}"
     return run

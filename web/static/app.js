@@ -153,9 +153,7 @@ class Turn {
   }
 
   async retry() {
-    const { thread_id, input, agent, model } = this.run;
-    const body = model ? { input, agent, model } : { input, agent };
-    const run = await attempt(() => post(`/threads/${thread_id}/runs`, body, { "Idempotency-Key": this.againKey }));
+    const run = await attempt(() => post(`/runs/${this.run.id}/retry`, undefined, { "Idempotency-Key": this.againKey }));
     this.again.hidden = Boolean(run);
     if (run?.thread_id === threadId) addTurn(run);
   }
