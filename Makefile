@@ -6,7 +6,7 @@ PIP := .venv/bin/python -m pip install --quiet --disable-pip-version-check
 COMPILE := pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header $(ARGS) pyproject.toml
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
-.PHONY: help setup setup-dev run check browser test bench lock clean
+.PHONY: help setup setup-dev run check browser test bench chaos conformance lock clean
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
 
@@ -51,6 +51,14 @@ test: setup-dev browser check ## all checks, then all tests (ARGS="-k stream" go
 
 bench: setup-dev ## measure (ARGS goes to the benchmarks)
 	.venv/bin/python -m benchmarks $(ARGS)
+
+chaos: setup-dev ## break Longwick at random (SECONDS=60 SEED=1 ENGINE=sqlite)
+	.venv/bin/python -m campaign $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED)) \
+	  $(if $(ENGINE),--engine $(ENGINE)) $(ARGS)
+
+conformance: setup-dev ## hold the server of LONGWICK_URL to the contract
+	@test -n "$$LONGWICK_URL" || { echo "LONGWICK_URL says which server is meant" >&2; exit 2; }
+	.venv/bin/pytest tests/conformance $(ARGS)
 
 lock: ## resolve the dependencies anew (ARGS="--upgrade" for the newest)
 	uv=$$(mktemp -d) && trap 'rm -rf "$$uv"' EXIT && $(PYTHON) -m venv "$$uv" && "$$uv/bin/pip" install --quiet uv && \

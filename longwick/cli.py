@@ -96,11 +96,12 @@ def flower(
 def doctor(
     data_dir: DataDir = None,
     json: Annotated[bool, typer.Option("--json", help="One line of JSON for each finding, for a pipe.")] = False,
+    audit: Annotated[bool, typer.Option("--audit", help="Look at the whole record instead, run by run.")] = False,
 ) -> None:
     """What is installed, reachable and safe, in words; the exit status is 1 when something is wrong."""
-    from longwick.doctor import examine, report
+    from longwick.doctor import examine, examine_record, report
 
-    if report(examine(data_dir), json=json):
+    if report(examine_record(data_dir) if audit else examine(data_dir), json=json):
         raise typer.Exit(1)
 
 

@@ -19,6 +19,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
+from longwick import seams
 from longwick.columns import Timestamp
 from longwick.errors import BadSetting, StorageFull, Unavailable
 from longwick.turnstile import Turnstile
@@ -105,6 +106,7 @@ class Database:
                 time.sleep(random.uniform(0, 0.01 * 2**attempt))  # noqa: S311 - spreads rivals, hides nothing
                 continue
             if announced:
+                seams.passed("committed")
                 self.after_commit(announced)
             return result
         raise AssertionError("unreachable")

@@ -22,11 +22,13 @@ from rich.text import Text
 from sqlalchemy.exc import SQLAlchemyError
 
 from longwick import __version__, agents, schema, valkey
+from longwick.audit import Audited, audit
 from longwick.broadcast import connect
 from longwick.client import Client
 from longwick.database import Database
 from longwick.errors import BadSetting, LongwickError
 from longwick.settings import Settings, is_loopback
+from longwick.storage import FolderStorage
 from longwick.wording import clean, size_of
 
 PROGRAM_SECONDS = 10.0
@@ -72,6 +74,31 @@ def examine(data_dir: Path | None = None) -> Iterator[Finding]:
     yield _record(settings)
     yield from _redis(settings)
     yield from _server(settings)
+
+
+def examine_record(data_dir: Path | None = None) -> Iterator[Finding]:
+    """Hold all that is in the record and the storage to what Longwick promises of it."""
+    try:
+        settings = Settings.from_environ(data_dir=data_dir)
+    except BadSetting as error:
+        yield Finding("settings", Level.WRONG, error.detail)
+        return
+    record = _record(settings)
+    yield record
+    if record.level is not Level.OK:
+        return
+    database, audited, kept = Database(settings.database), Audited(), True
+    try:
+        for violation in audit(database, FolderStorage(settings.data_dir / "blobs"), audited):
+            kept = False
+            yield Finding("audit", Level.WRONG, f"{violation.subject}: {violation.promise}: {violation.words}")
+    except LongwickError as error:
+        yield Finding("audit", Level.WRONG, error.detail)
+        return
+    finally:
+        database.dispose()
+    looked_at = f"{audited.runs:,} runs with {audited.events:,} events, and {audited.files:,} files"
+    yield Finding("audit", Level.OK if kept else Level.WRONG, f"{looked_at}: {'all is' if kept else 'not all is'} well")
 
 
 def report(findings: Iterable[Finding], *, json: bool) -> bool:

@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Self
 
-from longwick import passwords, schema
+from longwick import passwords, schema, seams
 from longwick.database import Database
 from longwick.errors import BadSetting, LongwickError
 from longwick.settings import Settings
@@ -147,6 +147,7 @@ def up(
         if not settings.redis_url:
             valkey = stack.enter_context(Valkey(settings.data_dir / "valkey"))
             say(f"Valkey answers (pid {valkey.pid})")
+        seams.passed("launching")
         settings = settings.model_copy(
             update={
                 "redis_url": settings.redis_url or (valkey.url if valkey else ""),

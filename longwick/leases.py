@@ -7,7 +7,7 @@ from typing import Generic, TypeVar
 
 from sqlalchemy import delete, select, text, update
 
-from longwick import runs, transcript
+from longwick import runs, seams, transcript
 from longwick.database import Database, Db, utc_now
 from longwick.events import Event, EventType
 from longwick.models import JsonObject, Lease, OnWorkerLost, Run, RunStatus, Worker
@@ -158,6 +158,7 @@ def recover(database: Database, held: Held, reason: str) -> Run | None:
         told = Event(EventType.RUN_ATTEMPT_LOST, {"attempt": held.attempt, "reason": reason})
         return runs.settle(db, held.run_id, held.attempt, lost, [*shown.close(partial=True), told])
 
+    seams.passed("recovering")
     return database.write(end)
 
 

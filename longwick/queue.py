@@ -14,7 +14,7 @@ from celery import Celery
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
-from longwick import metrics
+from longwick import metrics, seams
 from longwick.broadcast import connect
 from longwick.database import Database
 from longwick.errors import LongwickError
@@ -145,3 +145,4 @@ class Dispatcher:
         lane = hint.lane.value
         self._celery.send_task(EXECUTE_TASK, args=[hint.run_id], task_id=hint.run_id, queue=lane, retry=False)
         metrics.HINTS_SENT.labels(lane).inc()
+        seams.passed("hinted")

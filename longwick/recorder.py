@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Self
 
-from longwick import events, metrics
+from longwick import events, metrics, seams
 from longwick.database import Database
 from longwick.errors import Fenced, Unavailable
 from longwick.events import DELTA_CHARACTERS, Append, Batch, Event, EventType
@@ -193,7 +193,9 @@ class Recorder:
         appends = [append for _, append in group]
         metrics.COMMIT_RUNS.observe(len(appends))
         with metrics.COMMIT_SECONDS.time():
-            return self._database.write(lambda db: events.append_group(db, appends), lock_seconds=lock_seconds)
+            taken = self._database.write(lambda db: events.append_group(db, appends), lock_seconds=lock_seconds)
+        seams.passed("batch committed")
+        return taken
 
     def _commit_alone(self, run_log: RunLog, append: Append) -> None:
         """Take one more try at a run's write, after a look whether an earlier one was committed and not answered."""

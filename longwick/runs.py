@@ -34,13 +34,6 @@ _MARK_SPAWNED = (
     .returning(Run.id)
     .execution_options(synchronize_session=False)
 )
-# Once over the whole queue: to count for each run alone takes seconds where a thousand wait.
-_line = (
-    select(Run.id, func.row_number().over(partition_by=Run.kind, order_by=Run.id).label("place"))
-    .where(Run.status == RunStatus.QUEUED)
-    .subquery()
-)
-_PLACES = select(_line.c.id, _line.c.place).where(_line.c.id.in_(bindparam("ids", expanding=True)))
 _DROP_LEASE = delete(Lease).where(Lease.run_id == bindparam("run")).execution_options(synchronize_session=False)
 
 
@@ -152,14 +145,6 @@ def list_runs(
     if thread_id:
         wanted = wanted.where(Run.thread_id == thread_id)
     return page(db, wanted, Run.id, limit, after, newest=True)
-
-
-def queue_positions(db: Db, runs: Sequence[Run]) -> dict[str, int]:
-    """Run id -> how many queued runs of its lane were accepted before it, for the queued ones."""
-    queued = [run.id for run in runs if run.status is RunStatus.QUEUED]
-    if not queued:
-        return {}
-    return {run_id: place - 1 for run_id, place in db.execute(_PLACES, {"ids": queued})}
 
 
 def last_seqs(db: Db, run_ids: Sequence[str]) -> dict[str, int]:

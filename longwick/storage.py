@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
+from longwick import seams
 from longwick.errors import NotFound, StorageFull, TooLarge
 
 CHUNK = 1024 * 1024
@@ -140,6 +141,7 @@ class _IncomingFile:
             _sync(self._storage.folder)
         self._path.replace(place)
         _sync(place.parent)
+        seams.passed("bytes stored")
         return stored
 
 

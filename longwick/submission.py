@@ -7,10 +7,10 @@ from enum import StrEnum
 
 from sqlalchemy import delete, select, tuple_
 
-from longwick import cancellation, runs, threads
+from longwick import backlog, cancellation, runs, threads
 from longwick.database import Db, utc_now
-from longwick.errors import Conflict, Invalid, NotFound
-from longwick.models import IdempotencyKey, Run
+from longwick.errors import Conflict, Invalid, NotFound, TooMany
+from longwick.models import IdempotencyKey, Run, Thread
 from longwick.runs import NewRun
 
 KEY_HOURS = 24
@@ -47,6 +47,7 @@ def submit(
     agent_of_thread: str | None = None,
     if_busy: IfBusy = IfBusy.QUEUE,
     once: Once | None = None,
+    most_queued: int | None = None,
 ) -> Run:
     """Accept a run, in a thread or (without one) in a new thread; a repeated submission gets the run it made.
 
@@ -54,6 +55,7 @@ def submit(
         NotFound: there is no such thread of this owner.
         Conflict: the thread is busy, and the caller wants to be told (`thread_busy`).
         Invalid: the key was used for something else (`idempotency_mismatch`).
+        TooMany: `most_queued` runs of the owner wait already (`too_many_queued`).
     """
     # Locked before anything is looked at: of equal submissions at once, the second must not find its thread busy with
     # the first, or interrupt it.
@@ -66,10 +68,7 @@ def submit(
         cancellation.request_all(db, owner, thread.id)
     elif if_busy is IfBusy.REJECT and (busy := runs.unsettled_of(db, thread.id)):
         raise Conflict(f"the thread is busy with {busy[0].id}", code="thread_busy")
-    run = runs.create(db, thread, new)
-    if once:
-        _remember(db, owner, once, run)
-    return run
+    return _accept(db, owner, thread, new, once, most_queued)
 
 
 def find_accepted(db: Db, owner: str, once: Once) -> Run | None:
@@ -93,13 +92,14 @@ def find_accepted(db: Db, owner: str, once: Once) -> Run | None:
         raise Conflict("the run of this Idempotency-Key was deleted with its thread", code="deleted") from error
 
 
-def retry(db: Db, owner: str, run_id: str, once: Once | None = None) -> Run:
+def retry(db: Db, owner: str, run_id: str, once: Once | None = None, most_queued: int | None = None) -> Run:
     """Accept the same again, as a new run of the same thread, once the run is over.
 
     Raises:
         NotFound: there is no such run of this owner.
         Conflict: it is not over (`not_terminal`).
         Invalid: the key was used for something else (`idempotency_mismatch`).
+        TooMany: `most_queued` runs of the owner wait already (`too_many_queued`).
     """
     run = runs.get(db, owner, run_id)
     thread = threads.lock(db, owner, run.thread_id)
@@ -120,17 +120,19 @@ def retry(db: Db, owner: str, run_id: str, once: Once | None = None) -> Run:
         extra=run.extra,
         retry_of=run.id,
     )
-    accepted = runs.create(db, thread, again)
+    return _accept(db, owner, thread, again, once, most_queued)
+
+
+def _accept(db: Db, owner: str, thread: Thread, new: NewRun, once: Once | None, most_queued: int | None) -> Run:
+    if most_queued is not None and backlog.count(db, owner, most_queued) >= most_queued:
+        raise TooMany(f"{most_queued} of your runs wait already, and no more may", code="too_many_queued")
+    run = runs.create(db, thread, new)
     if once:
-        _remember(db, owner, once, accepted)
-    return accepted
-
-
-def _remember(db: Db, owner: str, once: Once, run: Run) -> None:
-    _forget_old_keys(db, owner, once.key)
-    # Of several at once, all but one fail here, start again, and find the run of the one.
-    db.add(IdempotencyKey(owner=owner, key=once.key, body_sha256=once.digest, run_id=run.id, created_at=utc_now()))
-    db.flush()
+        _forget_old_keys(db, owner, once.key)
+        # Of several at once, all but one fail here, start again, and find the run of the one.
+        db.add(IdempotencyKey(owner=owner, key=once.key, body_sha256=once.digest, run_id=run.id, created_at=utc_now()))
+        db.flush()
+    return run
 
 
 def _forget_old_keys(db: Db, owner: str, key: str) -> None:

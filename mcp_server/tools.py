@@ -14,7 +14,7 @@ from mcp.server.mcpserver.tools import Tool
 from mcp_types import CallToolResult, TextContent, ToolAnnotations
 from pydantic import BaseModel, Field
 
-from longwick import artifacts, events, metrics, sessions
+from longwick import artifacts, events, metrics, seams, sessions
 from longwick.artifacts import Quota, Save
 from longwick.database import Database, Db
 from longwick.errors import Invalid, LongwickError, TooLarge
@@ -113,6 +113,7 @@ class Tools:
         self._database.read(lambda db: artifacts.saved_before(db, session, wanted, self._quota))
         self._storage.put([data], limit=self._settings.artifact_bytes)
         artifact = self._database.write(lambda db: artifacts.save(db, session.id, wanted, self._quota))
+        seams.passed("artifact committed")
         log.info("saved %s (%d bytes)", artifact.id, artifact.size)
         saved = artifacts.to_json(artifact)
         marker = json.dumps({field: saved[field] for field in ("id", "name", "version")}, separators=(",", ":"))

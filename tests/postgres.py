@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Self
 from urllib.parse import quote
@@ -62,8 +63,19 @@ class Postgres:
             text=True,
         )
         assert done.returncode == 0, done.stdout
+        self._serve = partial(self._start_server, programs, as_whom, data, log)
+        self._serve()
+
+    def crash(self) -> None:
+        """End the server as a power cut would, and start it again on what it has written."""
+        assert self._process
+        self._process.send_signal(signal.SIGQUIT)
+        self._process.wait(STOP_SECONDS)
+        self._serve()
+
+    def _start_server(self, programs: Path, as_whom: list[str], data: Path, log: Path) -> None:
         server = [str(programs / "postgres"), "-D", str(data), "-k", str(self._folder), "-h", ""]
-        with log.open("wb") as output:
+        with log.open("ab") as output:
             # INT makes it cut its clients off and go; TERM would wait for them.
             self._process = subprocess.Popen(
                 ["setpriv", *as_whom, "--pdeathsig=INT", "--", *server, "-c", "max_connections=300"],

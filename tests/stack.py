@@ -8,7 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import httpx2
 import psutil
@@ -60,6 +60,13 @@ class Stack:
         self.process.end()
         if exc[0] is not None:
             print(self.said)
+
+    def crash(self) -> None:
+        """Kill `up`, and with it everything; then start it again."""
+        self.process.send(signal.SIGKILL)
+        self.process.wait(10)
+        self.http.close()
+        self.__enter__()
 
     @property
     def said(self) -> str:
@@ -153,11 +160,17 @@ def launch_worker(stack: Stack, launch: Launch, data_dir: Path) -> Process:
     return worker
 
 
+class Server(Protocol):
+    """What can be read from."""
+
+    url: str
+
+
 class Reader:
     """A reader of a run's stream that comes back after every break, as EventSource does, from the last id it saw."""
 
-    def __init__(self, stack: Stack, run: Json, after: int = 0, give_up_after: int | None = None) -> None:
-        self._url = f"{stack.url}/api/v1/runs/{run['id']}/events"
+    def __init__(self, server: Server, run: Json, after: int = 0, give_up_after: int | None = None) -> None:
+        self._url = f"{server.url}/api/v1/runs/{run['id']}/events"
         self.cursor = after
         self.events: list[Json] = []
         self.connections = 0

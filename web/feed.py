@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from starlette.concurrency import run_in_threadpool
 
-from longwick import metrics, overview, runs
+from longwick import backlog, metrics, overview
 from longwick.database import Database, Db
 from longwick.errors import LongwickError
 from longwick.overview import Glance
@@ -196,7 +196,7 @@ def _find(db: Db, owner: str, told: Mapping[str, Glance], told_artifacts: set[st
         return _find(db, owner, told, told_artifacts, everything=True)
     # Of those that left, some were only pushed out by newer ones.
     changed |= {run.id for run in shown if run.id in left and told[run.id] != Glance.of(run)}
-    positions = runs.queue_positions(db, shown)
+    positions = backlog.positions(db, shown)
     states = {run.id: Run.of(run, positions.get(run.id)).model_dump_json() for run in shown}
     files = {
         artifact.id: _frame("artifact", "artifact", Artifact.model_validate(artifact).model_dump_json())

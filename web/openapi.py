@@ -74,7 +74,7 @@ def described(app: FastAPI) -> dict[str, Any]:
 
 def _complete(status: str, answer: dict[str, Any]) -> dict[str, Any]:
     headers = {**answer.get("headers", {}), "X-Request-Id": REQUEST_ID}
-    if status == "503":
+    if status in ("429", "503"):
         headers["Retry-After"] = RETRY_AFTER
     content = dict(answer.get("content", {}))
     if content.get("application/json", {}).get("schema") == PROBLEM:

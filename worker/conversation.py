@@ -34,6 +34,7 @@ class Conversation:
         self.hold = hold
         self.log = log
         self.shown = Transcript()
+        self.printed_bytes = 0
         self.secrets: Sequence[str] = ()
         """What the CLI was given in confidence, and may not be repeated when it fails."""
 
@@ -71,6 +72,8 @@ class Conversation:
                 ending.begin(failure("timeout", f"The agent was not done after {self.timeout_seconds:g} s."))
             elif run.max_cost_usd is not None and (self.shown.cost_usd or 0) > run.max_cost_usd:
                 ending.begin(failure("budget_exceeded", f"The agent has used more than {run.max_cost_usd:g} USD."))
+            elif self._too_much():
+                ending.begin(failure("budget_exceeded", f"The agent printed more than {self._most_bytes} bytes."))
             elif now - process.heard_at > idle_seconds:
                 ending.begin(failure("idle_timeout", f"The agent said nothing for {idle_seconds:g} s."))
             ending.step()
@@ -79,11 +82,21 @@ class Conversation:
         if isinstance(line, Overlong):
             self.record([notice("warning", "overlong_line", f"The agent printed a line of {line.size} bytes.")])
             return None
+        self.printed_bytes += len(line)
+        if self._too_much():
+            return None
         for meant in adapter.translate(line, self.shown):
             if isinstance(meant, End):
                 return meant
             self.record([meant])
         return None
+
+    @property
+    def _most_bytes(self) -> int:
+        return self.parts.settings.output_bytes_per_run
+
+    def _too_much(self) -> bool:
+        return self.printed_bytes > self._most_bytes
 
     def record(self, events: Iterable[Event]) -> None:
         for event in events:

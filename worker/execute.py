@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from typing import BinaryIO
 
-from longwick import artifacts, metrics, runs, sessions, threads, transcript, values
+from longwick import artifacts, metrics, runs, seams, sessions, threads, transcript, values
 from longwick.agents import Profile
 from longwick.artifacts import Quota, Save
 from longwick.database import Db
@@ -40,6 +40,7 @@ def execute(parts: Parts, run_id: str) -> Run | None:
     run = parts.database.write(lambda db: runs.claim(db, run_id, parts.worker_id, {}))
     if run is None:
         return None
+    seams.passed("claimed")
     if run.attempt == 1 and run.started_at:
         metrics.QUEUE_SECONDS.labels(run.kind).observe(max(0, (run.started_at - run.created_at).total_seconds()))
     hold = parts.keeper.hold(run.id, run.attempt, claimed_at)
@@ -103,6 +104,7 @@ class Attempt:
             try:
                 with process:
                     outcome = self.conversation.follow(process, adapter)
+                    seams.passed("cli ended")
                     if outcome.error_code == "worker_shutdown" and self._give_back("its worker was told to stop"):
                         return
                     self._collect(folder)
@@ -122,6 +124,7 @@ class Attempt:
             return history, session, transcript.of_run(db, run.id) if run.attempt > 1 else Transcript()
 
         history, session, self.conversation.shown = self.parts.database.write(prepare)
+        seams.passed("spawn marked")
         self.session_id = session.id if session else None
         token = session.token if session else None
         return Turn(
@@ -142,6 +145,7 @@ class Attempt:
         self.conversation.secrets = given
         env = folder.environ(profile, turn, launch.env)
         process = CliProcess(launch.argv, env=env, folder=folder.work, wake=self.hold.wake)
+        seams.passed("spawned")
         self.hold.kill = process.kill
         process.write(launch.opening)
         return process
@@ -201,7 +205,9 @@ class Attempt:
                 lambda db: runs.settle(db, self.run.id, self.run.attempt, whole, closing)
             )
 
+        seams.passed("settling")
         self._until_done(settle)
+        seams.passed("settled")
         self.parts.keeper.release(self.hold)
         self.parts.dispatcher.wake()
 

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Self
 
 from longwick import leases
-from longwick.database import Database
+from longwick.database import Database, Db
 from longwick.errors import LongwickError
+from longwick.hints import forget_hints
 from longwick.leases import Held, Watch
 from longwick.models import Run
 from longwick.queue import Dispatcher
@@ -64,7 +65,7 @@ class Sweeper:
                 self._dispatcher.tell_end(run)
         # A worker without a lease's worth of beats takes no more runs; it lists itself again if it comes back.
         for worker_id, _ in self._workers.standing_still(beats, self._settings.lease_seconds):
-            self._database.write(lambda db, gone=worker_id: leases.retire_worker(db, gone))  # type: ignore[misc]
+            self._database.write(lambda db, gone=worker_id: _retire_dead(db, gone))  # type: ignore[misc]
         self._zombies = strays.bury(self._zombies, live_pids)
         self._dispatcher.wake()
 
@@ -90,6 +91,12 @@ def proof_of_life(
         path.unlink(missing_ok=True)
 
 
+def _retire_dead(db: Db, worker_id: str) -> None:
+    """Take a dead worker off the list. The hints that it had taken are gone with it, and nobody knows which."""
+    leases.retire_worker(db, worker_id)
+    forget_hints(db)
+
+
 def _tidy_up(settings: Settings, database: Database) -> None:
     """End and remove what attempts have left on this host that are over, wherever they were ended."""
     running = {(held.run_id, held.attempt) for held in database.read(leases.all_held)}
@@ -112,5 +119,5 @@ def _recover_if_dead(database: Database, path: Path, tell_end: Callable[[Run], N
                 if run := leases.recover(database, held, "its worker ended without a word"):
                     log.warning("%s was taken from worker %s, which is dead", held.run_id, worker_id)
                     tell_end(run)
-        database.write(lambda db: leases.retire_worker(db, worker_id))
+        database.write(lambda db: _retire_dead(db, worker_id))
         path.unlink(missing_ok=True)

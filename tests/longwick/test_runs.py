@@ -3,7 +3,7 @@
 import pytest
 from scene import OWNER, check_log, fresh, log_of, new_thread, queued_run, running_run, spawned_run, types_of
 
-from longwick import cancellation, leases, runs, sessions, threads
+from longwick import backlog, cancellation, leases, runs, sessions, threads
 from longwick.cancellation import CancelAsked
 from longwick.database import Database
 from longwick.errors import Conflict, Fenced, NotFound
@@ -187,7 +187,7 @@ def test_another_owners_run_looks_like_none(database: Database) -> None:
 
 def test_queue_positions_count_what_is_ahead_in_the_lane(database: Database) -> None:
     made = [queued_run(database) for _ in range(3)]
-    positions = database.read(lambda db: runs.queue_positions(db, made))
+    positions = database.read(lambda db: backlog.positions(db, made))
     assert [positions[run.id] for run in made] == [0, 1, 2]
 
 

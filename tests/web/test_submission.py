@@ -233,6 +233,25 @@ def test_a_retry_with_a_key_is_accepted_once(client: TestClient, database: Datab
     assert refusal(other)[:2] == (422, "idempotency_mismatch")
 
 
+def test_an_owner_with_as_many_runs_waiting_as_may_is_told_to_come_back(
+    settings: Settings, serve: Serve, database: Database
+) -> None:
+    client = serve(settings.model_copy(update={"queued_per_owner": 2}))
+    over = accepted(client, None)
+    begin(database, over)
+    settle(database, over)
+    waiting = [accepted(client, None) for _ in range(2)]
+    body = {"input": "hello"}
+    thread = client.get(f"{API}/runs/{waiting[0]}").json()["thread_id"]
+    for path in ("runs", f"threads/{thread}/runs", f"runs/{over}/retry"):
+        answer = client.post(f"{API}/{path}", json=body if not path.endswith("retry") else None)
+        assert refusal(answer)[:2] == (429, "too_many_queued")
+        assert answer.headers["retry-after"] == "1"
+    assert answer.json()["error"]["type"] == "rate_limit_error"
+    begin(database, waiting[0])
+    assert client.post(f"{API}/runs", json=body).status_code == 202
+
+
 def test_a_retry_is_hinted_at(client: TestClient, database: Database) -> None:
     database.write(
         lambda db: leases.list_worker(

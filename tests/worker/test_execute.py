@@ -785,6 +785,16 @@ def test_a_run_that_has_used_more_than_it_may_is_ended(world: World) -> None:
         assert story.answer == ("On", code is not None)
 
 
+@pytest.mark.usefixtures("impatient")
+def test_an_agent_that_prints_more_than_it_may_is_ended_and_what_it_said_until_then_is_kept(world: World) -> None:
+    world.parts = replace(world.parts, settings=world.parts.settings.model_copy(update={"output_bytes_per_run": 1000}))
+    story = world.run("talks_for_ever")
+    assert story.run.error_code == "budget_exceeded"
+    assert story.run.error_message == "The agent printed more than 1000 bytes."
+    assert 0 < len(story.shown) <= 1000
+    assert story.answer == (story.shown, True)
+
+
 def test_a_run_has_succeeded_at_its_result_though_its_agent_never_exits(world: World) -> None:
     run_id = world.ask("lingers")
     future = world.begin(run_id)

@@ -6,10 +6,11 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 from pydantic import BeforeValidator
 
-from longwick import artifacts, cancellation, models, runs, submission, threads
+from longwick import artifacts, backlog, cancellation, models, runs, seams, submission, threads
 from longwick.database import Database, Db
 from longwick.models import RunKind, RunStatus
 from longwick.queue import Dispatcher
+from longwick.settings import Settings
 from longwick.submission import Once
 from web.agents import Agents
 from web.bodies import NewRun
@@ -25,6 +26,7 @@ from web.dependencies import (
     TheCaller,
     TheDispatcher,
     TheRecord,
+    TheSettings,
 )
 from web.openapi import made, responses
 from web.schemas import Artifact, ArtifactList, Run, RunList
@@ -38,6 +40,7 @@ def accept(
     record: Database,
     agents: Agents,
     dispatcher: Dispatcher,
+    settings: Settings,
     thread_id: str | None,
     key: str | None,
 ) -> Run:
@@ -47,6 +50,7 @@ def accept(
         NotFound: there is no such thread.
         Invalid: there is no such agent, nobody can run it, or the key was used for something else.
         Conflict: the thread is busy, and the caller wants to be told.
+        TooMany: as many of the caller's runs wait as may.
         Unavailable: the record does not answer. The broker may be gone; a run is accepted all the same.
     """
     once = Once(key, _canonical(asked, thread_id)) if key else None
@@ -83,10 +87,12 @@ def accept(
             agent_of_thread=asked.agent,
             if_busy=asked.if_busy,
             once=once,
+            most_queued=settings.queued_per_owner,
         )
         return _shown(db, accepted)
 
     run = record.write(write)
+    seams.passed("accepted")
     dispatcher.wake()
     return run
 
@@ -98,21 +104,22 @@ def _canonical(asked: NewRun, thread_id: str | None) -> bytes:
 
 
 def _shown(db: Db, run: models.Run) -> Run:
-    return Run.of(run, runs.queue_positions(db, [run]).get(run.id))
+    return Run.of(run, backlog.positions(db, [run]).get(run.id))
 
 
-@router.post("", status_code=202, responses=made(202) | responses(400, 409, 413, 415, 422, 503))
+@router.post("", status_code=202, responses=made(202) | responses(400, 409, 413, 415, 422, 429, 503))
 def create_run(
     asked: NewRun,
     caller: TheCaller,
     record: TheRecord,
     agents: TheAgents,
     dispatcher: TheDispatcher,
+    settings: TheSettings,
     response: Response,
     idempotency_key: IdempotencyKey = None,
 ) -> Run:
     """Accept a run, on a thread that is made for it."""
-    run = accept(asked, caller, record, agents, dispatcher, None, idempotency_key)
+    run = accept(asked, caller, record, agents, dispatcher, settings, None, idempotency_key)
     response.headers["location"] = f"/api/v1/runs/{run.id}"
     return run
 
@@ -144,7 +151,7 @@ def list_runs(
         page = runs.list_runs(
             db, caller.owner, statuses=status, kind=kind, thread_id=thread_id, limit=limit, after=after
         )
-        positions = runs.queue_positions(db, page.data)
+        positions = backlog.positions(db, page.data)
         return RunList.of(page, lambda run: Run.of(run, positions.get(run.id)))
 
     return record.read(read)
@@ -164,20 +171,22 @@ def cancel_run(run_id: RunId, caller: TheCaller, record: TheRecord, dispatcher: 
     return run
 
 
-@router.post("/{run_id}/retry", status_code=202, responses=made(202) | responses(404, 409, 422, 503))
+@router.post("/{run_id}/retry", status_code=202, responses=made(202) | responses(404, 409, 422, 429, 503))
 def retry_run(
     run_id: RunId,
     caller: TheCaller,
     record: TheRecord,
     agents: TheAgents,
     dispatcher: TheDispatcher,
+    settings: TheSettings,
     response: Response,
     idempotency_key: IdempotencyKey = None,
 ) -> Run:
     """Accept the same again as a new run, in the same thread, once a run is over."""
     once = Once(idempotency_key, json.dumps(["retry", run_id]).encode()) if idempotency_key else None
     agents.choose(record.read(lambda db: runs.get(db, caller.owner, run_id)).agent, None)
-    run = record.write(lambda db: _shown(db, submission.retry(db, caller.owner, run_id, once)))
+    most = settings.queued_per_owner
+    run = record.write(lambda db: _shown(db, submission.retry(db, caller.owner, run_id, once, most)))
     dispatcher.wake()
     response.headers["location"] = f"/api/v1/runs/{run.id}"
     return run

@@ -18,6 +18,7 @@ from web.dependencies import (
     TheCaller,
     TheDispatcher,
     TheRecord,
+    TheSettings,
     ThreadId,
 )
 from web.openapi import made, responses
@@ -133,7 +134,9 @@ def list_artifacts(
     return record.read(read)
 
 
-@router.post("/{thread_id}/runs", status_code=202, responses=made(202) | responses(400, 404, 409, 413, 415, 422, 503))
+@router.post(
+    "/{thread_id}/runs", status_code=202, responses=made(202) | responses(400, 404, 409, 413, 415, 422, 429, 503)
+)
 def create_run(
     thread_id: ThreadId,
     asked: NewRun,
@@ -141,10 +144,11 @@ def create_run(
     record: TheRecord,
     agents: TheAgents,
     dispatcher: TheDispatcher,
+    settings: TheSettings,
     response: Response,
     idempotency_key: IdempotencyKey = None,
 ) -> Run:
     """Accept a run on a thread. It has its turn after the runs that the thread has already."""
-    run = accept(asked, caller, record, agents, dispatcher, thread_id, idempotency_key)
+    run = accept(asked, caller, record, agents, dispatcher, settings, thread_id, idempotency_key)
     response.headers["location"] = f"/api/v1/runs/{run.id}"
     return run

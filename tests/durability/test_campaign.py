@@ -1,0 +1,25 @@
+"""Half a minute of the campaign on each engine: everything breaks at random, and nothing is lost."""
+
+import os
+import random
+from pathlib import Path
+
+from stack import Stack
+
+from campaign.__main__ import TIMES, campaign, free_port, record
+
+SECONDS = float(os.environ.get("SECONDS", "30"))
+
+
+def test_whatever_breaks_at_random_every_promise_is_kept(engine_name: str, tmp_path: Path) -> None:
+    seed = int(os.environ.get("SEED", random.SystemRandom().randrange(10**6)))
+    print(f"make chaos SECONDS={SECONDS:g} SEED={seed}")
+    with (
+        record(engine_name) as (postgres, env),
+        Stack(tmp_path / "stack", {**TIMES, **env, "LONGWICK_PORT": str(free_port())}) as stack,
+    ):
+        report = campaign(stack, postgres, seed, SECONDS)
+    print(report.table())
+    assert not report.violations
+    assert report.injected.total() > SECONDS / 2
+    assert report.audited.runs > SECONDS

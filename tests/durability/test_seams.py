@@ -1,0 +1,99 @@
+"""A crash in every seam, one after the other: nothing is lost, nothing doubled, nothing left behind."""
+
+import contextlib
+import signal
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx2
+import pytest
+from audited import check_record
+from processes import Process
+from stack import Json, Reader, Stack
+from waiting import wait_for
+
+from longwick.seams import SEAMS
+
+CRASHING = Path(__file__).parents[1] / "crashing"
+SHORT = {"LONGWICK_BEAT_SECONDS": "0.5", "LONGWICK_LEASE_SECONDS": "3"}
+BEFORE_THE_CLI = {"accepted", "hinted", "claimed"}
+"""Where a crash costs no run anything; later, those whose CLIs were started may be lost with their worker."""
+
+
+@pytest.fixture
+def record_env(engine_name: str, request: pytest.FixtureRequest) -> dict[str, str]:
+    """What gives a stack a record of its own on the engine."""
+    if engine_name == "sqlite":
+        return {}
+    return {"LONGWICK_DATABASE_URL": request.getfixturevalue("database_url")}
+
+
+def submit(stack: Stack, text: str, **more: object) -> Json:
+    """A run that is accepted once, however often the web tier dies before it can say so."""
+    key = uuid.uuid4().hex
+
+    def accepted() -> Json | None:
+        with contextlib.suppress(httpx2.TransportError):
+            body = {"input": text, "agent": "script", **more}
+            answer = stack.http.post("/runs", json=body, headers={"idempotency-key": key})
+            if answer.status_code == 202:
+                run: Json = answer.json()
+                return run
+            assert answer.status_code == 503, answer.text
+        return None
+
+    return wait_for(accepted, 20, "a run to be accepted")
+
+
+@contextlib.contextmanager
+def readers(stack: Stack, runs: list[Json]) -> Iterator[list[Reader]]:
+    """A reader of each run, from its start on."""
+    with contextlib.ExitStack() as following:
+        yield [following.enter_context(Reader(stack, run)) for run in runs]
+
+
+def arm(seam: str, folder: Path) -> tuple[dict[str, str], Path]:
+    """The environment in which one process dies in the seam, and the file that it leaves."""
+    died = folder / "died"
+    return {"PYTHONPATH": str(CRASHING), "LONGWICK_FAIL_AT": seam, "LONGWICK_FAIL_ONCE": str(died)}, died
+
+
+@pytest.mark.parametrize("seam", [seam for seam in SEAMS if seam != "launching"])
+def test_a_crash_in_a_seam_loses_nothing(seam: str, record_env: dict[str, str], tmp_path: Path) -> None:
+    env, died = arm(seam, tmp_path)
+    with Stack(tmp_path / "stack", {**record_env, **SHORT, **env}) as stack:
+        runs = [
+            submit(stack, "say 3 0; save a.txt; say 3 0"),
+            submit(stack, "count 20 0.02; save b.txt; count 30 0.02", on_worker_lost="retry"),
+            submit(stack, "leave c.txt", kind="background"),
+        ]
+        with readers(stack, runs) as following:
+            if seam == "recovering":
+                wait_for(lambda: stack.text_of(runs[1]), 20, "a run to be under way")
+                stack.kill("worker")
+            ended = [stack.settled(run, 60) for run in runs]
+            seen = {run["id"]: reader.wait(30) for run, reader in zip(runs, following, strict=True)}
+        assert died.exists(), "no process has passed the seam"
+        check_record(stack, seen, runs=3)
+        for run in ended:
+            lost = run["status"] == "failed" and run["error"]["code"] == "worker_lost"
+            assert run["status"] == "succeeded" or (lost and seam not in BEFORE_THE_CLI), run
+        assert ended[1]["status"] == "succeeded"
+        assert ended[1]["output_text"].split() == [str(n) for n in range(30)]
+        # Whatever died, everything works.
+        assert stack.settled(submit(stack, "say 1 0"), 30)["status"] == "succeeded"
+
+
+def test_a_launcher_that_crashes_leaves_nothing_in_the_way_of_the_next(
+    record_env: dict[str, str], tmp_path: Path
+) -> None:
+    env, died = arm("launching", tmp_path)
+    stack = Stack(tmp_path / "stack", {**record_env, **env})
+    with pytest.raises(AssertionError), stack:
+        pass
+    assert isinstance(stack.process, Process)
+    assert stack.process.wait(10) == -signal.SIGKILL
+    assert died.exists()
+    with Stack(tmp_path / "stack", record_env) as again:
+        assert again.settled(again.run("say 1 0"))["status"] == "succeeded"
