@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Self
@@ -66,11 +67,12 @@ class Postgres:
         self._serve = partial(self._start_server, programs, as_whom, data, log)
         self._serve()
 
-    def crash(self) -> None:
-        """End the server as a power cut would, and start it again on what it has written."""
+    def crash(self, meanwhile: Callable[[], None] = lambda: None) -> None:
+        """End the server as a power cut would; then start it again on what it has written."""
         assert self._process
         self._process.send_signal(signal.SIGQUIT)
         self._process.wait(STOP_SECONDS)
+        meanwhile()
         self._serve()
 
     def _start_server(self, programs: Path, as_whom: list[str], data: Path, log: Path) -> None:

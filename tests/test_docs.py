@@ -52,6 +52,14 @@ def test_every_route_is_documented_and_no_other() -> None:
     assert documented == served
 
 
+def test_every_fault_that_is_said_to_be_tested_is_and_no_other() -> None:
+    table = (DOCS / "reliability.md").read_text().partition("## Fault by fault")[2].partition("Not tested")[0]
+    rows = re.findall(r"^\| ((?:F\d+(?:, )?)+) \|", table, re.MULTILINE)
+    told = {int(number) for row in rows for number in re.findall(r"\d+", row)}
+    tests = "\n".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    assert told == {int(number) for number in re.findall(r"def test_f(\d+)_", tests)}
+
+
 def test_every_command_is_documented_and_no_other() -> None:
     def names(group: Any, path: str) -> Iterator[str]:
         for name, command in group.commands.items():

@@ -10,14 +10,22 @@ from pathlib import Path
 import psutil
 import pytest
 import redis
+from postgres import Postgres
 from processes import Launch, gone
 from stack import Json, Reader, Stack, check_whole, launch_worker
 from waiting import wait_for
+
+from longwick.valkey import Valkey
 
 
 def cli_pid(folder: Path) -> int:
     file = folder / "pid"
     return int(wait_for(lambda: file.read_text() if file.exists() else None, 10, "the CLI to start"))
+
+
+def valkey_of(stack: Stack) -> redis.Redis:
+    """A client of the stack's own Valkey."""
+    return redis.Redis.from_url(Valkey(stack.data_dir / "valkey").url)
 
 
 def long_run(stack: Stack, folder: Path) -> Json:
@@ -27,7 +35,7 @@ def long_run(stack: Stack, folder: Path) -> Json:
     return run
 
 
-def test_a_killed_worker_fails_its_runs_within_seconds_and_keeps_what_they_showed(
+def test_f1_a_killed_worker_fails_its_runs_within_seconds_and_keeps_what_they_showed(
     own_stack: Stack, tmp_path: Path
 ) -> None:
     run = long_run(own_stack, tmp_path)
@@ -46,7 +54,7 @@ def test_a_killed_worker_fails_its_runs_within_seconds_and_keeps_what_they_showe
     assert own_stack.settled(after)["status"] == "succeeded"
 
 
-def test_a_killed_cli_fails_its_run_with_the_signal(own_stack: Stack, tmp_path: Path) -> None:
+def test_f5_a_killed_cli_fails_its_run_with_the_signal(own_stack: Stack, tmp_path: Path) -> None:
     run = long_run(own_stack, tmp_path)
     os.kill(cli_pid(tmp_path), signal.SIGKILL)
     ended = own_stack.settled(run)
@@ -55,7 +63,7 @@ def test_a_killed_cli_fails_its_run_with_the_signal(own_stack: Stack, tmp_path: 
     check_whole(own_stack.log_of(run))
 
 
-def test_a_killed_web_tier_is_back_and_readers_go_on_where_they_were(own_stack: Stack, tmp_path: Path) -> None:
+def test_f16_a_killed_web_tier_is_back_and_readers_go_on_where_they_were(own_stack: Stack, tmp_path: Path) -> None:
     run = long_run(own_stack, tmp_path)
     with Reader(own_stack, run) as reader:
         wait_for(lambda: len(reader.events) >= 3, what="the reader to read")
@@ -67,7 +75,7 @@ def test_a_killed_web_tier_is_back_and_readers_go_on_where_they_were(own_stack: 
     assert events[-1]["type"] == "run.succeeded"
 
 
-def test_a_killed_mcp_server_is_back_for_the_next_save(own_stack: Stack, tmp_path: Path) -> None:
+def test_f20_a_killed_mcp_server_is_back_for_the_next_save(own_stack: Stack, tmp_path: Path) -> None:
     run = own_stack.run(f"save a.txt; wait {tmp_path / 'gate'}; save b.txt")
     wait_for(lambda: own_stack.get(f"/runs/{run['id']}/artifacts")["data"], 10, "the first file")
     own_stack.kill("mcp")
@@ -77,7 +85,7 @@ def test_a_killed_mcp_server_is_back_for_the_next_save(own_stack: Stack, tmp_pat
     assert [file["name"] for file in own_stack.get(f"/runs/{run['id']}/artifacts")["data"]] == ["b.txt", "a.txt"]
 
 
-def test_with_valkey_killed_and_emptied_streams_go_on_and_new_runs_end(own_stack: Stack, tmp_path: Path) -> None:
+def test_f22_with_valkey_killed_and_emptied_streams_go_on_and_new_runs_end(own_stack: Stack, tmp_path: Path) -> None:
     run = long_run(own_stack, tmp_path)
     with Reader(own_stack, run) as reader:
         wait_for(lambda: len(reader.events) >= 3, what="the reader to read")
@@ -93,7 +101,9 @@ def test_with_valkey_killed_and_emptied_streams_go_on_and_new_runs_end(own_stack
     assert own_stack.settled(queued, 30)["status"] == "succeeded"
 
 
-def test_with_redis_frozen_posts_are_accepted_and_streams_follow_the_record(own_stack: Stack, tmp_path: Path) -> None:
+def test_f25_with_redis_frozen_posts_are_accepted_and_streams_follow_the_record(
+    own_stack: Stack, tmp_path: Path
+) -> None:
     run = long_run(own_stack, tmp_path)
     valkey = own_stack.kill("valkey", signal.SIGSTOP)
     try:
@@ -108,19 +118,50 @@ def test_with_redis_frozen_posts_are_accepted_and_streams_follow_the_record(own_
     assert {own_stack.settled(each, 30)["status"] for each in queued} == {"succeeded"}
 
 
-def test_flushall_loses_nothing(own_stack: Stack, tmp_path: Path) -> None:
+def test_f24_flushall_loses_nothing(own_stack: Stack, tmp_path: Path) -> None:
     running = long_run(own_stack, tmp_path)
     waiting = [own_stack.run("say 1 0", thread=running["thread_id"]) for _ in range(2)]
-    config = (own_stack.data_dir / "valkey" / "valkey.conf").read_text().split()
-    with redis.Redis(
-        port=int(config[config.index("port") + 1]), password=config[config.index("requirepass") + 1]
-    ) as client:
+    with valkey_of(own_stack) as client:
         client.flushall()
     (tmp_path / "gate").touch()
     assert [own_stack.settled(run, 30)["status"] for run in (running, *waiting)] == ["succeeded"] * 3
 
 
-def test_a_worker_frozen_for_longer_than_its_lease_is_taken_over_and_writes_nothing_more(
+def test_f27_a_redis_that_takes_nothing_more_holds_up_no_stream_and_no_submission(
+    own_stack: Stack, tmp_path: Path
+) -> None:
+    run = long_run(own_stack, tmp_path)
+    with valkey_of(own_stack) as client, Reader(own_stack, run) as reader:
+        client.config_set("maxmemory", 1)
+        queued = [own_stack.run("say 1 0") for _ in range(3)]
+        (tmp_path / "gate").touch()
+        check_whole(reader.wait(15))
+        client.config_set("maxmemory", 0)
+    assert {own_stack.settled(each, 30)["status"] for each in queued} == {"succeeded"}
+
+
+def test_f29_a_postgresql_that_crashes_and_comes_back_loses_nothing(tmp_path: Path) -> None:
+    with Postgres() as postgres:
+        postgres.create("crashed")
+        with Stack(tmp_path / "stack", {"LONGWICK_DATABASE_URL": postgres.url("crashed")}) as stack:
+            run = long_run(stack, tmp_path)
+            with Reader(stack, run) as reader:
+                wait_for(lambda: len(reader.events) >= 3, what="the reader to read")
+
+                def submit() -> None:
+                    refused = stack.http.post("/runs", json={"input": "say 1 0", "agent": "script"})
+                    assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+
+                postgres.crash(submit)
+                (tmp_path / "gate").touch()
+                events = reader.wait(30)
+            check_whole(events)
+            assert events[-1]["type"] == "run.succeeded"
+            assert events == stack.log_of(run)
+            assert stack.settled(stack.run("say 1 0"), 30)["status"] == "succeeded"
+
+
+def test_f37_a_worker_frozen_for_longer_than_its_lease_is_taken_over_and_writes_nothing_more(
     own_stack: Stack, tmp_path: Path, launch: Launch
 ) -> None:
     run = long_run(own_stack, tmp_path)
@@ -141,7 +182,7 @@ def test_a_worker_frozen_for_longer_than_its_lease_is_taken_over_and_writes_noth
     assert other.returncode is None
 
 
-def test_a_worker_that_is_told_to_stop_lets_runs_finish_and_then_ends_the_rest(
+def test_f42_a_worker_that_is_told_to_stop_lets_runs_finish_and_then_ends_the_rest(
     own_stack: Stack, tmp_path: Path
 ) -> None:
     never = long_run(own_stack, tmp_path)
@@ -155,7 +196,7 @@ def test_a_worker_that_is_told_to_stop_lets_runs_finish_and_then_ends_the_rest(
     assert own_stack.settled(own_stack.run("say 1 0"))["status"] == "succeeded"
 
 
-def test_when_up_is_killed_nothing_is_left_running(own_stack: Stack, tmp_path: Path) -> None:
+def test_f53_when_up_is_killed_nothing_is_left_running(own_stack: Stack, tmp_path: Path) -> None:
     long_run(own_stack, tmp_path)
     family = [child.pid for child in psutil.Process(own_stack.process.pid).children(recursive=True)]
     assert cli_pid(tmp_path) in family

@@ -69,7 +69,7 @@ def busy(stack: Stack, folder: Path) -> tuple[Json, int]:
     return run, int((folder / "pid").read_text())
 
 
-def test_a_busy_thread_that_is_deleted_leaves_nothing_running(stack: Stack, tmp_path: Path) -> None:
+def test_f52_a_busy_thread_that_is_deleted_leaves_nothing_running(stack: Stack, tmp_path: Path) -> None:
     run, agent = busy(stack, tmp_path)
     waiting = stack.run("say 1 0", thread=run["thread_id"])
     with Reader(stack, run) as reader:

@@ -224,7 +224,7 @@ def test_a_file_that_another_process_keeps_locked_is_unavailable_in_bounded_time
     other.dispose()
 
 
-def test_a_full_pool_is_unavailable_in_bounded_time(
+def test_f31_a_full_pool_is_unavailable_in_bounded_time(
     record: Database, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(database_module, "POOL_WAIT_SECONDS", 0.1)
@@ -246,7 +246,7 @@ def test_a_record_that_is_not_there_is_unavailable(url: str) -> None:
 
 
 @pytest.mark.parametrize("engine_name", ["sqlite"])
-def test_a_full_disk_is_storage_full(record: Database) -> None:
+def test_f33_a_full_disk_is_storage_full(record: Database) -> None:
     def work(db: Db) -> None:
         db.execute(text("PRAGMA max_page_count = 1"))  # as small as the file is already
         for number in range(1000):
@@ -306,7 +306,7 @@ def test_a_process_with_busy_threads_starves_no_other(tmp_path: Path) -> None:
     modest.dispose()
 
 
-def test_a_frozen_writer_of_another_process_is_an_error_and_not_a_wait_without_end(
+def test_f32_a_frozen_writer_of_another_process_is_an_error_and_not_a_wait_without_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("longwick.database.BUSY_SECONDS", 0.2)

@@ -92,7 +92,7 @@ def test_an_agent_with_a_limit_leaves_the_slots_to_others(database: Database) ->
     assert hinted(database) == [limited[0].id, limited[1].id, other.id]
 
 
-def test_a_hint_that_led_to_nothing_is_sent_again_later_and_later(database: Database) -> None:
+def test_f4_a_hint_that_led_to_nothing_is_sent_again_later_and_later(database: Database) -> None:
     list_worker(database)
     run = queued_run(database)
     waits = []
@@ -128,7 +128,7 @@ def hinted_after(database: Database, seconds: int) -> bool:
     return bool(found)
 
 
-def test_a_clock_that_was_set_back_delays_no_hint(database: Database) -> None:
+def test_f35_a_clock_that_was_set_back_delays_no_hint(database: Database) -> None:
     list_worker(database)
     run = queued_run(database)
     hinted(database)
@@ -136,7 +136,7 @@ def test_a_clock_that_was_set_back_delays_no_hint(database: Database) -> None:
     assert hinted(database) == [run.id]
 
 
-def test_marking_is_a_race_that_one_wins(database: Database) -> None:
+def test_f38_marking_is_a_race_that_one_wins(database: Database) -> None:
     list_worker(database)
     run = queued_run(database)
     assert database.write(lambda db: hints._mark(db, [run.id])) == [run.id]

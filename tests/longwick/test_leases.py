@@ -22,7 +22,7 @@ def beat(database: Database, *runs: tuple[str, int]) -> set[str]:
     return database.write(lambda db: leases.beat(db, LISTED, list(runs)))
 
 
-def test_a_watch_tells_what_stood_still_for_long_enough() -> None:
+def test_f36_a_watch_tells_what_stood_still_for_long_enough() -> None:
     now = 0.0
     watch: Watch[tuple[str, int]] = Watch(lambda: now)
     assert watch.standing_still([("a", 1), ("b", 1)], 8) == []
@@ -50,7 +50,7 @@ def test_a_worker_that_was_taken_off_the_list_is_on_it_again_with_its_next_beat(
     assert [worker.capacity for worker in database.read(leases.living_workers)] == [{"chat": 2}]
 
 
-def test_an_attempt_that_never_spawned_is_queued_again(database: Database) -> None:
+def test_f3_an_attempt_that_never_spawned_is_queued_again(database: Database) -> None:
     run = running_run(database)
     recovered = leases.recover(database, held(database, run), "test")
     assert recovered is not None

@@ -86,7 +86,7 @@ def test_a_new_enum_value_needs_no_ddl(database: Database) -> None:
     assert database.read(lambda db: db.scalars(stored).all()) == [LaterType.ADDED]
 
 
-def test_three_processes_that_migrate_at_once_all_succeed(
+def test_f46_three_processes_that_migrate_at_once_all_succeed(
     empty: Database, empty_database_url: str, launch: Launch
 ) -> None:
     migrations = [launch([sys.executable, "-c", MIGRATE, empty_database_url]) for _ in range(3)]

@@ -73,7 +73,7 @@ def test_more_than_the_limit_is_refused_as_it_comes(storage: FolderStorage) -> N
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
 @pytest.mark.parametrize("where", ["os.fsync", "tempfile.mkstemp"])
-def test_without_space_nothing_is_kept_and_the_caller_is_told(
+def test_f34_without_space_nothing_is_kept_and_the_caller_is_told(
     storage: FolderStorage, monkeypatch: pytest.MonkeyPatch, code: int, where: str
 ) -> None:
     def full(*args: object, **more: object) -> None:

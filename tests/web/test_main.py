@@ -59,7 +59,7 @@ def listening(process: Process) -> str:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_it_stops_at_once_although_a_stream_is_open(
+def test_f19_it_stops_at_once_although_a_stream_is_open(
     launch: Launch, settings: Settings, database: Database, number: signal.Signals
 ) -> None:
     run = queued_run(database)

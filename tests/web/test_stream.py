@@ -132,7 +132,9 @@ def test_without_redis_a_stream_follows_the_record(database: Database) -> None:
     in_loop(story)
 
 
-def test_a_subscription_that_was_cut_is_made_again_and_nothing_is_missed(database: Database, redis_url: str) -> None:
+def test_f28_a_subscription_that_was_cut_is_made_again_and_nothing_is_missed(
+    database: Database, redis_url: str
+) -> None:
     run = running_run(database)
     with Publisher(redis_url) as publisher, redis.Redis.from_url(redis_url) as client:
         database.after_commit = publisher.publish
@@ -150,7 +152,7 @@ def test_a_subscription_that_was_cut_is_made_again_and_nothing_is_missed(databas
         in_loop(story)
 
 
-def test_a_slow_viewers_buffer_is_bounded_and_it_reads_the_record_instead() -> None:
+def test_f43_a_slow_viewers_buffer_is_bounded_and_it_reads_the_record_instead() -> None:
     async def story() -> None:
         viewer = Viewer("run_x", 0)
         viewer.behind = False
@@ -232,7 +234,7 @@ def test_when_the_process_stops_streams_end_at_once(database: Database, redis_ur
     in_loop(story)
 
 
-def test_a_client_that_takes_nothing_is_let_go(
+def test_f43_a_client_that_takes_nothing_is_let_go(
     database: Database, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stream_module, "SEND_SECONDS", 0.05)

@@ -55,7 +55,7 @@ def settle(database: Database, run_id: str, status: RunStatus = RunStatus.SUCCEE
 
 
 @pytest.mark.parametrize("in_thread", [False, True])
-def test_any_number_of_equal_posts_at_once_are_one_run(client: TestClient, in_thread: bool) -> None:
+def test_f50_any_number_of_equal_posts_at_once_are_one_run(client: TestClient, in_thread: bool) -> None:
     thread_id = client.post(f"{API}/threads").json()["id"] if in_thread else None
     with ThreadPoolExecutor(20) as pool:
         answers = list(pool.map(lambda n: post(client, "k", thread_id), range(20)))

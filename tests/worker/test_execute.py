@@ -294,7 +294,7 @@ def test_what_settled_is_returned_for_the_task_to_tell(world: World) -> None:
     assert (run.status, run.attempt, run.usage, run.cost_usd) == (RunStatus.SUCCEEDED, 1, {"input_tokens": 3}, 0.5)
 
 
-def test_a_hint_that_came_twice_starts_one_agent(world: World) -> None:
+def test_f38_a_hint_that_came_twice_starts_one_agent(world: World) -> None:
     run_id = world.ask("stops_politely")
     first = world.begin(run_id)
     world.wait_until_it_says(run_id, "Working")
@@ -434,7 +434,7 @@ def test_many_lines_at_once_lose_nothing(world: World) -> None:
     assert story.run.output_text == "".join(f"{number}\n" for number in range(5000))
 
 
-def test_a_line_of_10_megabytes_is_kept_whole(world: World) -> None:
+def test_f13_a_line_of_10_megabytes_is_kept_whole(world: World) -> None:
     whole = ("0123456789" * 1_000_001)[:10_000_000]
     story = world.run("says_a_long_line", "10")
     assert story.run.output_text == whole
@@ -450,7 +450,7 @@ def test_a_line_of_10_megabytes_is_kept_whole(world: World) -> None:
 
 
 @pytest.mark.parametrize(("mode", "code"), [("says_a_long_line", None), ("says_a_long_half_line", "no_result")])
-def test_a_line_over_the_limit_is_dropped_and_told(mode: str, code: str | None, world: World) -> None:
+def test_f13_a_line_over_the_limit_is_dropped_and_told(mode: str, code: str | None, world: World) -> None:
     story = world.run(mode, "40")
     assert story.run.error_code == code
     assert story.notices == ["overlong_line"]
@@ -486,7 +486,7 @@ def test_large_values_of_tools_are_kept_elsewhere(world: World) -> None:
 # How it ends
 
 
-def test_an_exit_without_a_result_is_no_result(world: World) -> None:
+def test_f6_an_exit_without_a_result_is_no_result(world: World) -> None:
     story = world.run("says_nothing")
     assert story.error == ("no_result", "The agent ended without a result.")
     assert story.answer is None
@@ -531,7 +531,7 @@ def test_a_killed_agent_is_told_with_its_signal(world: World) -> None:
     assert story.answer == ("Goodb", True)
 
 
-def test_a_flood_of_errors_is_drained_and_its_end_is_told(world: World) -> None:
+def test_f15_a_flood_of_errors_is_drained_and_its_end_is_told(world: World) -> None:
     code, message = world.run("floods_stderr").error
     assert code == "cli_exit"
     assert message.endswith("these are its last words")
@@ -603,7 +603,7 @@ def test_a_run_that_takes_too_long_is_ended(world: World) -> None:
 
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("mode", ["is_silent", "closes_its_output", "is_deaf_and_silent"])
-def test_a_run_that_is_silent_for_too_long_is_ended(mode: str, world: World) -> None:
+def test_f8_a_run_that_is_silent_for_too_long_is_ended(mode: str, world: World) -> None:
     story = world.run(mode, "x" * 500_000, idle_timeout_seconds=0.4)
     assert story.error == ("idle_timeout", "The agent said nothing for 0.4 s.")
     assert processes(story.run.id) == []
@@ -663,7 +663,7 @@ def test_a_bug_of_ours_ends_the_run_as_an_internal_error(world: World, monkeypat
     ],
 )
 @pytest.mark.usefixtures("impatient")
-def test_a_cancelled_run_stops_its_agent_in_the_politest_way_that_works(mode: str, said: str, world: World) -> None:
+def test_f9_a_cancelled_run_stops_its_agent_in_the_politest_way_that_works(mode: str, said: str, world: World) -> None:
     run_id = world.ask(mode)
     future = world.begin(run_id)
     world.wait_until_it_says(run_id, "Working")
@@ -795,7 +795,7 @@ def test_an_agent_that_prints_more_than_it_may_is_ended_and_what_it_said_until_t
     assert story.answer == (story.shown, True)
 
 
-def test_a_run_has_succeeded_at_its_result_though_its_agent_never_exits(world: World) -> None:
+def test_f7_a_run_has_succeeded_at_its_result_though_its_agent_never_exits(world: World) -> None:
     run_id = world.ask("lingers")
     future = world.begin(run_id)
     world.wait_until_settled(run_id)
@@ -858,7 +858,7 @@ def test_nothing_that_an_agent_started_outlives_its_run(mode: str, world: World)
 
 
 @pytest.mark.usefixtures("adopting")
-def test_a_daemon_that_holds_the_output_open_does_not_hold_up_the_run(world: World) -> None:
+def test_f10_a_daemon_that_holds_the_output_open_does_not_hold_up_the_run(world: World) -> None:
     began = time.monotonic()
     story = world.run("has_a_chatty_daemon")
     assert time.monotonic() - began < 5
@@ -1075,7 +1075,7 @@ class Full:
     ],
     ids=["in the middle", "at the result", "at the end"],
 )
-def test_a_full_storage_harms_neither_the_end_of_a_run_nor_its_text(
+def test_f34_a_full_storage_harms_neither_the_end_of_a_run_nor_its_text(
     more: list[dict[str, Any]], codes: set[str | None], world: World
 ) -> None:
     world.parts = replace(world.parts, storage=Full())

@@ -62,7 +62,7 @@ def test_a_run_that_ticks_is_renewed_and_one_that_is_stuck_is_not(keeper: Keeper
     wait_for(renewed, what="the run that ticks to be ahead")
 
 
-def test_a_run_that_is_stuck_is_killed_before_its_lease_is_over(
+def test_f40_a_run_that_is_stuck_is_killed_before_its_lease_is_over(
     keeper: Keeper, database: Database, settings: Settings
 ) -> None:
     held = hold(keeper, spawned_run(database))
@@ -74,7 +74,7 @@ def test_a_run_that_is_stuck_is_killed_before_its_lease_is_over(
     assert held.stop is Stop.FENCED
 
 
-def test_when_the_record_is_away_the_worker_fences_itself(
+def test_f39_when_the_record_is_away_the_worker_fences_itself(
     keeper: Keeper, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held = hold(keeper, spawned_run(database))
