@@ -32,27 +32,27 @@ class Faults:
         self._postgres = postgres
         self._runs = runs
         self._thawing: list[tuple[float, int]] = []
-        self.kinds: dict[str, tuple[int, Callable[[], None]]] = {
+        self.kinds: dict[str, tuple[float, Callable[[], None]]] = {
             # Name -> how often, relative to the others, and what it does.
-            "hints doubled": (40, self.double_hints),
-            "pub/sub clients cut": (40, self.cut_subscribers),
-            "FLUSHALL": (10, self.flush),
-            "CLI killed": (30, self.kill_cli),
-            "worker killed": (6, lambda: self.kill("worker")),
-            "web killed": (6, lambda: self.kill("web")),
-            "MCP server killed": (6, lambda: self.kill("mcp")),
-            "Valkey killed": (4, lambda: self.kill("valkey")),
-            "Valkey killed, its file lost": (2, self.lose_valkey),
-            "worker frozen": (3, lambda: self.freeze("worker")),
-            "web frozen": (3, lambda: self.freeze("web")),
-            "MCP server frozen": (3, lambda: self.freeze("mcp")),
-            "Valkey frozen": (3, lambda: self.freeze("valkey")),
-            "CLI frozen": (6, self.freeze_cli),
-            "worker told to stop": (2, lambda: self.kill("worker", signal.SIGTERM)),
-            "`up` killed": (1, stack.crash),
+            "hints doubled": (80, self.double_hints),
+            "pub/sub clients cut": (80, self.cut_subscribers),
+            "FLUSHALL": (20, self.flush),
+            "CLI killed": (60, self.kill_cli),
+            "worker killed": (4, lambda: self.kill("worker")),
+            "web killed": (4, lambda: self.kill("web")),
+            "MCP server killed": (4, lambda: self.kill("mcp")),
+            "Valkey killed": (3, lambda: self.kill("valkey")),
+            "Valkey killed, its file lost": (1, self.lose_valkey),
+            "worker frozen": (2, lambda: self.freeze("worker")),
+            "web frozen": (2, lambda: self.freeze("web")),
+            "MCP server frozen": (2, lambda: self.freeze("mcp")),
+            "Valkey frozen": (2, lambda: self.freeze("valkey")),
+            "CLI frozen": (12, self.freeze_cli),
+            "worker told to stop": (1, lambda: self.kill("worker", signal.SIGTERM)),
+            "`up` killed": (0.5, stack.crash),
         }
         if postgres:
-            self.kinds["PostgreSQL crashed"] = (3, postgres.crash)
+            self.kinds["PostgreSQL crashed"] = (1, postgres.crash)
 
     def choose(self) -> str:
         """The name of the next fault."""

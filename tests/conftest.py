@@ -173,10 +173,13 @@ def stack(stacks: dict[str, Stack], engine_name: str) -> Stack:
 
 
 @pytest.fixture
-def own_stack(engine_name: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stack]:
+def record_env(engine_name: str, request: pytest.FixtureRequest) -> dict[str, str]:
+    """The settings that give a stack a record of its own on the engine."""
+    return {} if engine_name == "sqlite" else {"LONGWICK_DATABASE_URL": request.getfixturevalue("database_url")}
+
+
+@pytest.fixture
+def own_stack(record_env: dict[str, str], tmp_path: Path) -> Iterator[Stack]:
     """A running product of the test's own, for it to break."""
-    env = {}
-    if engine_name == "postgresql":
-        env["LONGWICK_DATABASE_URL"] = request.getfixturevalue("database_url")
-    with Stack(tmp_path / "stack", env) as stack:
+    with Stack(tmp_path / "stack", record_env) as stack:
         yield stack

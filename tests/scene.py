@@ -3,8 +3,9 @@
 import json
 from typing import Any
 
-from longwick import events, runs, threads
+from longwick import events, leases, runs, threads
 from longwick.database import Database
+from longwick.leases import Listed
 from longwick.models import Run, Thread
 from longwick.runs import NewRun
 
@@ -36,6 +37,15 @@ def spawned_run(database: Database, thread: Thread | None = None, worker: str = 
     run = running_run(database, thread, worker, **new)
     database.write(lambda db: runs.mark_spawned(db, run))
     return run
+
+
+def list_worker(
+    database: Database, worker: str = "wrk_a", agents: dict[str, int | None] | None = None, **lanes: int
+) -> None:
+    """Put a worker on the list, with an agent's limit for each of `agents`, and room in `lanes`."""
+    known = {name: {"unavailable": None, "concurrency": limit} for name, limit in (agents or {"demo": None}).items()}
+    listed = Listed(worker, "host", 1, lanes or {"chat": 10, "background": 5}, known)
+    database.write(lambda db: leases.list_worker(db, listed))
 
 
 def fresh(database: Database, run: Run) -> Run:

@@ -205,17 +205,14 @@ def test_f53_when_up_is_killed_nothing_is_left_running(own_stack: Stack, tmp_pat
         wait_for(lambda: gone(pid), 10, f"process {pid} to be gone")
 
 
-def test_after_a_crash_of_everything_the_next_start_finds_it_all(
-    engine_name: str, database_url: str, tmp_path: Path
-) -> None:
-    env = {"LONGWICK_DATABASE_URL": database_url} if engine_name == "postgresql" else {}
-    with Stack(tmp_path / "stack", env) as stack:
+def test_after_a_crash_of_everything_the_next_start_finds_it_all(record_env: dict[str, str], tmp_path: Path) -> None:
+    with Stack(tmp_path / "stack", record_env) as stack:
         done = stack.settled(stack.run("say 3 0; save a.txt"))
         cut = long_run(stack, tmp_path)
         queued = stack.run("say 1 0", thread=cut["thread_id"])
         stack.process.send(signal.SIGKILL)
         stack.process.wait(10)
-    with Stack(tmp_path / "stack", env) as stack:
+    with Stack(tmp_path / "stack", record_env) as stack:
         assert stack.get(f"/runs/{done['id']}") == done
         assert stack.settled(cut)["error"]["code"] == "worker_lost"
         assert stack.settled(queued)["status"] == "succeeded"

@@ -4,7 +4,6 @@ import os
 import signal
 from pathlib import Path
 
-import pytest
 from processes import Launch, gone
 from stack import Json, Reader, Stack, check_whole, launch_worker
 from waiting import wait_for
@@ -85,11 +84,9 @@ def test_a_worker_that_is_told_to_stop_hands_it_to_the_next(own_stack: Stack, tm
 
 
 def test_a_worker_that_freezes_loses_it_to_another_and_shows_nothing_more(
-    engine_name: str, request: pytest.FixtureRequest, tmp_path: Path, launch: Launch
+    record_env: dict[str, str], tmp_path: Path, launch: Launch
 ) -> None:
-    env = {"LONGWICK_BEAT_SECONDS": "0.5", "LONGWICK_LEASE_SECONDS": "3"}
-    if engine_name == "postgresql":
-        env["LONGWICK_DATABASE_URL"] = request.getfixturevalue("database_url")
+    env = {**record_env, "LONGWICK_BEAT_SECONDS": "0.5", "LONGWICK_LEASE_SECONDS": "3"}
     with Stack(tmp_path / "stack", env) as stack:
         run = counting(stack, tmp_path)
         agent = int((tmp_path / "pid").read_text())
@@ -107,18 +104,13 @@ def test_a_worker_that_freezes_loses_it_to_another_and_shows_nothing_more(
         check_answer(stack, run, log, counted(40))
 
 
-def test_after_a_crash_of_everything_it_goes_on_with_the_next_start(
-    engine_name: str, request: pytest.FixtureRequest, tmp_path: Path
-) -> None:
-    env = {}
-    if engine_name == "postgresql":
-        env["LONGWICK_DATABASE_URL"] = request.getfixturevalue("database_url")
-    with Stack(tmp_path / "stack", env) as stack:
+def test_after_a_crash_of_everything_it_goes_on_with_the_next_start(record_env: dict[str, str], tmp_path: Path) -> None:
+    with Stack(tmp_path / "stack", record_env) as stack:
         run = counting(stack, tmp_path)
         stack.process.send(signal.SIGKILL)
         stack.process.wait(10)
     (tmp_path / "gate").touch()
-    with Stack(tmp_path / "stack", env) as stack:
+    with Stack(tmp_path / "stack", record_env) as stack:
         ended = stack.settled(run, 40)
         assert (ended["status"], ended["attempt"]) == ("succeeded", 2)
         check_answer(stack, run, stack.log_of(run), counted(40))

@@ -21,14 +21,6 @@ BEFORE_THE_CLI = {"accepted", "hinted", "claimed"}
 """Where a crash costs no run anything; later, those whose CLIs were started may be lost with their worker."""
 
 
-@pytest.fixture
-def record_env(engine_name: str, request: pytest.FixtureRequest) -> dict[str, str]:
-    """What gives a stack a record of its own on the engine."""
-    if engine_name == "sqlite":
-        return {}
-    return {"LONGWICK_DATABASE_URL": request.getfixturevalue("database_url")}
-
-
 def submit(stack: Stack, text: str, **more: object) -> Json:
     """A run that is accepted once, however often the web tier dies before it can say so."""
     key = uuid.uuid4().hex

@@ -18,12 +18,9 @@ def statuses(stack: Stack, kind: str) -> dict[str, str]:
 
 
 @pytest.fixture
-def narrow_stack(engine_name: str, request: pytest.FixtureRequest, tmp_path: Path) -> Stack:
+def narrow_stack(record_env: dict[str, str], tmp_path: Path) -> Stack:
     """A product whose worker has few slots; not started yet."""
-    env = {"LONGWICK_CONCURRENCY": str(SLOTS)}
-    if engine_name == "postgresql":
-        env["LONGWICK_DATABASE_URL"] = request.getfixturevalue("database_url")
-    return Stack(tmp_path / "stack", env)
+    return Stack(tmp_path / "stack", {**record_env, "LONGWICK_CONCURRENCY": str(SLOTS)})
 
 
 def test_chats_start_while_hundreds_of_background_runs_wait(narrow_stack: Stack, tmp_path: Path) -> None:

@@ -44,6 +44,11 @@ class Feed:
         told = [frame["run"] for frame in self.frames if frame["type"] == "run"]
         return [found["status"] for found in told if found["id"] == run["id"]]
 
+    def files(self, run: Json) -> list[str]:
+        """The names of the files that were told of a run."""
+        told = [frame["artifact"] for frame in self.frames if frame["type"] == "artifact"]
+        return [file["name"] for file in told if file["run_id"] == run["id"]]
+
     def snapshots(self) -> list[list[str]]:
         """The ids of the runs in each snapshot."""
         return [[run["id"] for run in frame["runs"]] for frame in self.frames if frame["type"] == "snapshot"]
@@ -157,8 +162,8 @@ def test_who_watches_the_feed_sees_runs_and_files_come_and_go(stack: Stack, tmp_
         wait_for(lambda: feed.statuses(run)[-1] == "succeeded", 10, "the feed to tell the end")
         told = [frame["run"] for frame in feed.frames if frame["type"] == "run" and frame["run"]["id"] == run["id"]]
         assert told[-1] == ended
-        files = [frame["artifact"] for frame in feed.frames if frame["type"] == "artifact"]
-        assert [file["name"] for file in files if file["run_id"] == run["id"]] == ["a.txt"]
+        wait_for(lambda: feed.files(run), 10, "the feed to tell of the file")
+        assert feed.files(run) == ["a.txt"]
         assert stack.http.delete(f"/threads/{run['thread_id']}").status_code == 204
         wait_for(lambda: len(feed.snapshots()) == 2, 10, "a new snapshot")
         assert run["id"] not in feed.snapshots()[-1]

@@ -191,3 +191,32 @@ def test_a_program_that_is_missing_is_found(tmp_path: Path, monkeypatch: pytest.
     (tmp_path / "setpriv").write_text("#!/bin/sh\nexit 3\n")
     (tmp_path / "setpriv").chmod(0o755)
     assert "does not run" in wrong()["setpriv"]
+
+
+def audited(stack: Stack) -> tuple[int, list[str]]:
+    """The exit status of an audit of a stack's record, and what it says of it."""
+    record = stack.environ["LONGWICK_DATABASE_URL"]
+    status, said = longwick_doctor("--audit", "--json", LONGWICK_DATABASE_URL=record, **environ(stack))
+    found = [json.loads(line) for line in said.splitlines()]
+    return status, [finding["words"] for finding in found if finding["part"] == "audit"]
+
+
+def test_a_record_is_held_to_its_promises_while_it_is_used(own_stack: Stack) -> None:
+    run = own_stack.run("say 2 0; save a.txt")
+    own_stack.settled(run)
+    status, (words,) = audited(own_stack)
+    assert status == 0
+    assert words.startswith("1 runs with ")
+    assert words.endswith(" events, and 1 files: all is well")
+
+    (blob,) = (path for path in (own_stack.data_dir / "blobs").glob("*/*") if path.is_file())
+    blob.unlink()
+    status, (lost, words) = audited(own_stack)
+    assert status == 1
+    assert lost == f"{blob.name}: bytes: the record knows these bytes, and storage has none"
+    assert words.endswith("not all is well")
+
+
+def test_an_audit_without_a_record_says_that_there_is_none(tmp_path: Path) -> None:
+    (finding,) = doctor.examine_record(tmp_path)
+    assert (finding.part, finding.level) == ("record", Level.CARE)

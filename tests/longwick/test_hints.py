@@ -3,21 +3,12 @@
 from datetime import timedelta
 
 import pytest
-from scene import OWNER, new_thread, queued_run, running_run
+from scene import OWNER, list_worker, new_thread, queued_run, running_run
 
-from longwick import hints, leases, runs
+from longwick import hints, runs
 from longwick.database import Database, utc_now
 from longwick.hints import choose_hints, take_hints
-from longwick.leases import Listed
 from longwick.models import Run, RunKind
-
-
-def list_worker(
-    database: Database, worker: str = "wrk_a", agents: dict[str, int | None] | None = None, **lanes: int
-) -> None:
-    known = {name: {"unavailable": None, "concurrency": limit} for name, limit in (agents or {"demo": None}).items()}
-    listed = Listed(worker, "host", 1, lanes or {"chat": 10, "background": 5}, known)
-    database.write(lambda db: leases.list_worker(db, listed))
 
 
 def hinted(database: Database) -> list[str]:

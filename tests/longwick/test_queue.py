@@ -2,22 +2,13 @@
 
 import pytest
 import redis
-from scene import queued_run, running_run, spawned_run
+from scene import list_worker, queued_run, running_run, spawned_run
 
 from longwick import leases
 from longwick.broadcast import connect
 from longwick.database import Database
-from longwick.leases import Listed
 from longwick.models import RunKind
 from longwick.queue import Dispatcher
-
-
-def list_worker(
-    database: Database, worker: str = "wrk_a", agents: dict[str, int | None] | None = None, **lanes: int
-) -> None:
-    known = {name: {"unavailable": None, "concurrency": limit} for name, limit in (agents or {"demo": None}).items()}
-    listed = Listed(worker, "host", 1, lanes or {"chat": 10, "background": 5}, known)
-    database.write(lambda db: leases.list_worker(db, listed))
 
 
 def test_hints_reach_the_queue_of_their_lane(database: Database, redis_url: str) -> None:

@@ -1,9 +1,7 @@
 """The feed as `longwick-web` serves it: in time, without Redis, and not a moment longer than its process."""
 
 import json
-import re
 import signal
-import sys
 import time
 import urllib.request
 from typing import Any
@@ -12,7 +10,7 @@ import pytest
 from documented import Serve
 from processes import Launch, Process
 from scene import queued_run
-from waiting import wait_for
+from served import serve_web
 from watching import Json
 
 from longwick.database import Database
@@ -37,17 +35,7 @@ def read_frame(stream: Any) -> Json:
 
 
 def serve_without_redis(launch: Launch, settings: Settings) -> tuple[Process, str]:
-    process = launch(
-        [sys.executable, "-P", "-m", "web", "--port", "0"],
-        env={
-            "LONGWICK_DATA_DIR": str(settings.data_dir),
-            "LONGWICK_DATABASE_URL": settings.database_url,
-            "LONGWICK_REDIS_URL": NO_REDIS,
-        },
-    )
-    found = wait_for(lambda: re.search(r"listening on (http://[0-9.:]+)", process.output), 20, "the server to listen")
-    assert found
-    return process, found[1]
+    return serve_web(launch, settings, LONGWICK_REDIS_URL=NO_REDIS)
 
 
 def test_without_redis_it_is_no_later_than_it_may_be(launch: Launch, settings: Settings, database: Database) -> None:

@@ -2,9 +2,7 @@
 
 import hashlib
 import json
-import re
 import socket
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +10,7 @@ import psutil
 import pytest
 from processes import Launch, Process
 from scene import new_thread
+from served import serve_web
 from waiting import wait_for
 
 from longwick import artifacts
@@ -37,18 +36,8 @@ def stored(settings: Settings) -> list[Path]:
 @pytest.fixture
 def server(launch: Launch, settings: Settings) -> tuple[Process, int]:
     """`longwick-web` as a process, and its port."""
-    process = launch(
-        [sys.executable, "-P", "-m", "web", "--port", "0"],
-        env={
-            "LONGWICK_DATA_DIR": str(settings.data_dir),
-            "LONGWICK_DATABASE_URL": settings.database_url,
-            "LONGWICK_REDIS_URL": settings.redis_url,
-            "LONGWICK_ARTIFACT_BYTES": str(64 * 2**20),
-        },
-    )
-    found = wait_for(lambda: re.search(r"listening on http://\S+:(\d+)", process.output), 20, "the server to listen")
-    assert found
-    return process, int(found[1])
+    process, url = serve_web(launch, settings, LONGWICK_ARTIFACT_BYTES=str(64 * 2**20))
+    return process, int(url.rpartition(":")[2])
 
 
 def ask(port: int, thread_id: str, length: int | None) -> socket.socket:

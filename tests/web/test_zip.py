@@ -2,7 +2,6 @@
 
 import io
 import re
-import sys
 import urllib.request
 import zipfile
 from collections.abc import Callable
@@ -11,8 +10,8 @@ import psutil
 import pytest
 from processes import Launch
 from scene import new_thread
+from served import serve_web
 from starlette.testclient import TestClient
-from waiting import wait_for
 
 from longwick import artifacts
 from longwick.artifacts import Save
@@ -146,18 +145,9 @@ def test_bytes_that_are_missing_break_it_off(
     attach("b.txt", b"y" * 300_000)
     folder = settings.data_dir / "blobs"
     (folder / first.sha256[:2] / first.sha256).unlink()
-    process = launch(
-        [sys.executable, "-P", "-m", "web", "--port", "0"],
-        env={
-            "LONGWICK_DATA_DIR": str(settings.data_dir),
-            "LONGWICK_DATABASE_URL": settings.database_url,
-            "LONGWICK_REDIS_URL": settings.redis_url,
-        },
-    )
-    url = wait_for(lambda: re.search(r"listening on (http://\S+)\"", process.output), 20, "the server to listen")
-    assert url
+    process, url = serve_web(launch, settings)
     with pytest.raises(Exception, match=r"IncompleteRead|incomplete"):
-        urllib.request.urlopen(f"{url[1]}{API}/threads/{thread_id}/artifacts.zip", timeout=20).read()
+        urllib.request.urlopen(f"{url}{API}/threads/{thread_id}/artifacts.zip", timeout=20).read()
     assert psutil.Process(process.pid).is_running()
 
 
