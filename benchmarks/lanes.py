@@ -20,12 +20,13 @@ def main() -> None:
     """Measure on both engines, and print what came out."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.lanes", description=__doc__)
     parser.add_argument("--background", type=int, default=1000, help="runs that are queued (default 1000)")
+    parser.add_argument("--slots", type=int, default=16, help="of the worker, for both lanes together (default 16)")
     parser.add_argument("--chats", type=int, default=20, help="chats that are timed (default 20)")
     given = parser.parse_args()
     with Postgres() as postgres:
         postgres.create("lanes")
         for engine, url in (("SQLite", None), ("PostgreSQL", postgres.url("lanes"))):
-            with stack(url, seconds=1, lines=1) as longwick:
+            with stack(url, seconds=1, lines=1, slots=given.slots) as longwick:
                 uvloop.run(measure(longwick, engine, given.background, given.chats))
 
 

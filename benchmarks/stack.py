@@ -95,7 +95,7 @@ def _named(name: str, processes: Iterable[psutil.Process]) -> list[psutil.Proces
 
 
 @contextmanager
-def stack(database_url: str | None, *, seconds: float, lines: int) -> Iterator[Stack]:
+def stack(database_url: str | None, *, seconds: float, lines: int, slots: int = CONCURRENCY) -> Iterator[Stack]:
     """Longwick on a new data dir and an empty database; ended and removed afterwards.
 
     Streams of its agents last so many `seconds`, floods have so many `lines`.
@@ -106,7 +106,7 @@ def stack(database_url: str | None, *, seconds: float, lines: int) -> Iterator[S
         agents.write(folder / "agents.toml", printed=folder / "printed", seconds=seconds, lines=lines)
         environ = {
             "LONGWICK_AGENTS_FILE": str(folder / "agents.toml"),
-            "LONGWICK_CONCURRENCY": str(CONCURRENCY),
+            "LONGWICK_CONCURRENCY": str(slots),
             "LONGWICK_DRAIN_SECONDS": "0",
             **({"LONGWICK_DATABASE_URL": database_url} if database_url else {}),
         }
