@@ -5,7 +5,6 @@ import random
 import threading
 import time
 import uuid
-from collections import Counter
 from typing import Any, Self
 
 import httpx2
@@ -27,8 +26,6 @@ class Load:
         self._lock = threading.Lock()
         self._readers: list[tuple[str, Reader]] = []
         self.accepted: list[str] = []
-        self.asked: Counter[str] = Counter()
-        """What was asked for: text of a run -> how often."""
         self.submissions = 0
         """Requests, with those that had to be repeated."""
         self.failures: list[str] = []

@@ -6,7 +6,7 @@ Each run is looked at in one state of the record, so that an audit may go on whi
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,6 +41,8 @@ _ENDS = {
 }
 
 Json = dict[str, Any]
+Check = Callable[[bool, str, str], None]
+"""Notes a violation (its promise, and words) where something does not hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,14 +149,14 @@ def _log(db: Db, run_id: str) -> tuple[list[Json], list[Violation]]:
     return log, violations
 
 
-def _check_end(run: Run, log: Sequence[Json], check: Any) -> None:
+def _check_end(run: Run, log: Sequence[Json], check: Check) -> None:
     ends = [(place, event["type"]) for place, event in enumerate(log, 1) if event["type"] in TERMINAL_EVENTS]
     expected = [(len(log), _ENDS[run.status])] if run.status.terminal else []
     check(ends == expected, "one end", f"the run is {run.status.value}, and its log has the ends {ends} of {len(log)}")
     check((run.finished_at is not None) == run.status.terminal, "one end", f"{run.status.value}, {run.finished_at=}")
 
 
-def _check_attempts(run: Run, log: Sequence[Json], check: Any) -> None:
+def _check_attempts(run: Run, log: Sequence[Json], check: Check) -> None:
     attempts = [event["attempt"] for event in log]
     check(attempts == sorted(attempts), "fence", "an attempt wrote after a later one had begun")
     check(max(attempts, default=0) <= run.attempt, "fence", f"the run is at attempt {run.attempt}, its log beyond")
@@ -168,7 +170,7 @@ def _check_attempts(run: Run, log: Sequence[Json], check: Any) -> None:
         check(not spoke, "no silent rerun", f"the agent had begun in attempts {sorted(spoke)}, and was started again")
 
 
-def _check_closed(log: Sequence[Json], check: Any) -> None:
+def _check_closed(log: Sequence[Json], check: Check) -> None:
     opened: Counter[str] = Counter()
     for event in log:
         if name := _CLOSES.get(event["type"]):
@@ -180,7 +182,7 @@ def _check_closed(log: Sequence[Json], check: Any) -> None:
     check(not left, "closed", f"blocks that were opened and closed not exactly once: {left}")
 
 
-def _check_hold(db: Db, run: Run, check: Any) -> None:
+def _check_hold(db: Db, run: Run, check: Check) -> None:
     held = list(db.scalars(select(Lease.attempt).where(Lease.run_id == run.id)))
     expected = [run.attempt] if run.status is RunStatus.RUNNING else []
     check(held == expected, "held", f"{run.status.value} in attempt {run.attempt}, held for attempts {held}")
@@ -191,7 +193,7 @@ def _check_hold(db: Db, run: Run, check: Any) -> None:
     check(not dead, "fence", f"{run.status.value} in attempt {run.attempt}, with open sessions of {dead}")
 
 
-def _check_messages(db: Db, run: Run, check: Any) -> None:
+def _check_messages(db: Db, run: Run, check: Check) -> None:
     said = db.execute(select(Message.role, Message.text).where(Message.run_id == run.id).order_by(Message.role.desc()))
     expected = [(Role.USER, run.input)]
     if run.output_text:
@@ -200,7 +202,7 @@ def _check_messages(db: Db, run: Run, check: Any) -> None:
     check(found == expected, "messages", f"{len(found)} messages that are not what the run was asked and answered")
 
 
-def _check_artifacts(db: Db, run: Run, log: Sequence[Json], check: Any) -> None:
+def _check_artifacts(db: Db, run: Run, log: Sequence[Json], check: Check) -> None:
     listed = select(Artifact.id).where(Artifact.run_id == run.id, Artifact.type == ArtifactType.GENERATED_FILE)
     told = [event["data"]["artifact"]["id"] for event in log if event["type"] == EventType.ARTIFACT_SAVED]
     found = sorted(db.scalars(listed))

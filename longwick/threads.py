@@ -14,7 +14,7 @@ TITLE_CHARACTERS = 80
 
 
 def create(db: Db, owner: str, *, title: str = "", agent: str | None = None, extra: JsonObject | None = None) -> Thread:
-    """A new, empty thread."""
+    """A new, empty thread; it is written with its first turn, or at the end of the unit of work."""
     now = utc_now()
     thread = Thread(
         id=new_id("thr"),
@@ -27,7 +27,6 @@ def create(db: Db, owner: str, *, title: str = "", agent: str | None = None, ext
         updated_at=now,
     )
     db.add(thread)
-    db.flush()
     return thread
 
 
@@ -100,6 +99,11 @@ def next_turn(db: Db, thread: Thread, *, title: str) -> int:
     Raises:
         NotFound: the thread was deleted meanwhile.
     """
+    if thread in db.new:
+        # Nobody else knows of it yet.
+        thread.turns, thread.title = 1, thread.title or _as_title(title)
+        db.flush()
+        return 1
     given = {"thread": thread.id, "now": utc_now(), "first_title": _as_title(title)}
     turn: int | None = db.scalar(_NEXT_TURN, given)
     if turn is None:
