@@ -1,6 +1,6 @@
 # All that a checkout needs. `make` lists it; Python 3.11 or newer, git and make are enough to start.
 PYTHON ?= python3
-JOBS ?= 3
+JOBS ?= 2
 ARGS ?=
 PIP := .venv/bin/python -m pip install --quiet --disable-pip-version-check
 COMPILE := pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header $(ARGS) pyproject.toml
