@@ -17,6 +17,8 @@ from stack import Stack
 from campaign.faults import Faults
 from campaign.load import Load
 from campaign.report import Report
+from longwick.database import Database
+from longwick.storage import FolderStorage
 
 ENGINES = {"sqlite": "SQLite", "postgresql": "PostgreSQL"}
 TIMES = {"LONGWICK_BEAT_SECONDS": "0.5", "LONGWICK_LEASE_SECONDS": "3", "LONGWICK_CONCURRENCY": "16"}
@@ -55,6 +57,8 @@ def campaign(
     """Load the stack and break it for so many seconds, or until `most` faults; then let it come to rest."""
     chance = random.Random(seed)
     injected: Counter[str] = Counter()
+    # Asked now: at the end, a worker that has crashed often may be about to be started again.
+    record_url = stack.environ["LONGWICK_DATABASE_URL"]
     began = time.monotonic()
     with Load(stack.url, random.Random(seed + 1)) as load:
         faults = Faults(stack, chance, postgres, load.accepted)
@@ -66,7 +70,11 @@ def campaign(
             faults.thaw(time.monotonic())
         faults.thaw(float("inf"))
         seen = load.come_to_rest(PATIENCE_SECONDS)
-    return Report.of(stack, load, injected, seen, seed, time.monotonic() - began)
+        record, storage = Database(record_url), FolderStorage(stack.data_dir / "blobs")
+        try:
+            return Report.of(record, storage, load, injected, seen, seed, time.monotonic() - began)
+        finally:
+            record.dispose()
 
 
 @contextlib.contextmanager

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
-from stack import Json, Stack
+from stack import Json
 
 from campaign.load import Load
 from longwick import audit
 from longwick.audit import Audited
 from longwick.database import Database
-from longwick.storage import FolderStorage
+from longwick.storage import Storage
 
 
 @dataclass
@@ -36,7 +36,8 @@ class Report:
     @classmethod
     def of(
         cls,
-        stack: Stack,
+        record: Database,
+        storage: Storage,
         load: Load,
         injected: Counter[str],
         seen: Sequence[tuple[str, list[Json]]],
@@ -44,21 +45,17 @@ class Report:
         seconds: float,
     ) -> Self:
         """Hold the record, and what each reader has seen, to the promises."""
-        database = Database(stack.environ["LONGWICK_DATABASE_URL"])
         audited = Audited()
-        try:
-            violations = [str(v) for v in audit.audit(database, FolderStorage(stack.data_dir / "blobs"), audited)]
-            report = cls(
-                seed, seconds, injected, audited, load.readers, load.reconnects, load.submissions, len(load.accepted)
-            )
-            for run_id, events in seen:
-                violations += [str(v) for v in audit.differences(database, run_id, events)]
-                seqs = [event["seq"] for event in events]
-                report.doubled += len(seqs) - len(set(seqs))
-                report.lost += (seqs[-1] if seqs else 1) - len(set(seqs))
-                report.foreign += sum(event["run_id"] != run_id for event in events)
-        finally:
-            database.dispose()
+        violations = [str(violation) for violation in audit.audit(record, storage, audited)]
+        report = cls(
+            seed, seconds, injected, audited, load.readers, load.reconnects, load.submissions, len(load.accepted)
+        )
+        for run_id, events in seen:
+            violations += [str(violation) for violation in audit.differences(record, run_id, events)]
+            seqs = [event["seq"] for event in events]
+            report.doubled += len(seqs) - len(set(seqs))
+            report.lost += (seqs[-1] if seqs else 1) - len(set(seqs))
+            report.foreign += sum(event["run_id"] != run_id for event in events)
         report.stuck = len(load.failures)
         if audited.runs != len(set(load.accepted)):
             violations.append(f"{audited.runs} runs are in the record, and {len(set(load.accepted))} were accepted")
