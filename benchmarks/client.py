@@ -50,9 +50,9 @@ class Connection:
             raise RuntimeError(f"{method} {path}: {status} {answer[:500].decode(errors='replace')}")
         return json.loads(answer) if answer else None
 
-    async def submit(self, agent: str) -> str:
+    async def submit(self, agent: str, kind: str = "chat") -> str:
         """Have an agent run, on a thread of its own; the id of the run."""
-        run = await self.ask("POST", "/api/v1/runs", {"input": "go", "agent": agent})
+        run = await self.ask("POST", "/api/v1/runs", {"input": "go", "agent": agent, "kind": kind})
         run_id: str = run["id"]
         return run_id
 

@@ -1,7 +1,6 @@
 """`python -m benchmarks.lanes`: how long a chat waits for its first word while 1,000 background runs are queued."""
 
 import argparse
-import asyncio
 import time
 from collections.abc import Sequence
 from statistics import median
@@ -9,11 +8,8 @@ from statistics import median
 import uvloop
 from postgres import Postgres
 
-from benchmarks.measures import FIRST_WORDS
+from benchmarks.measures import first_words, submit_all
 from benchmarks.stack import Stack, stack
-
-NS = 1e9
-AT_ONCE = 20
 
 
 def main() -> None:
@@ -32,40 +28,24 @@ def main() -> None:
 
 async def measure(longwick: Stack, engine: str, background: int, chats: int) -> None:
     """The first words of chats: with nothing else to do, and with background runs that hold or want half the slots."""
-    tell(engine, "nothing else", await first_words(longwick, chats))
+    tell(engine, "nothing else", await words_of_chats(longwick, chats))
     for agent, how in (("echo", "that end at once"), ("silent", "that do not end")):
         start = time.perf_counter()
-        await queue(longwick, agent, background)
+        await submit_all(longwick, agent, background, "background")
         took = time.perf_counter() - start
-        figures = await first_words(longwick, chats)
+        figures = await words_of_chats(longwick, chats)
         left = await waiting(longwick)
         tell(engine, f"{background} background runs {how} (accepted in {took:.0f} s, {left} still queued)", figures)
         if agent == "echo":
             await longwick.client.idle()
 
 
-async def queue(longwick: Stack, agent: str, number: int) -> None:
-    """Have so many background runs accepted."""
-    left = iter(range(number))
-
-    async def some() -> None:
-        async with longwick.client.connect() as connection:
-            for _ in left:
-                body = {"input": "go", "agent": agent, "kind": "background"}
-                await connection.ask("POST", "/api/v1/runs", body)
-
-    await asyncio.gather(*[some() for _ in range(AT_ONCE)])
-
-
-async def first_words(longwick: Stack, number: int) -> Sequence[float]:
+async def words_of_chats(longwick: Stack, number: int) -> Sequence[float]:
     """Milliseconds from POST to the first word, one chat after the other."""
     took = []
     for _ in range(number):
         async with longwick.client.connect() as connection:
-            start = time.time_ns()
-            run_id = await connection.submit("echo")
-            heard = await connection.first_heard(run_id, *FIRST_WORDS)
-            took.append((heard.at_ns - start) / NS * 1000)
+            took.append(await first_words(connection, time.time_ns()))
     return took
 
 

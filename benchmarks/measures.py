@@ -57,14 +57,14 @@ async def submit(stack: Stack, scale: Scale) -> Figures:
 async def accept(stack: Stack, scale: Scale) -> Figures:
     """As many as 50 connections can submit, while the worker runs what was accepted."""
     start = time.perf_counter()
-    took, _ = await _submit_all(stack, "echo", scale.accepts)
+    took, _ = await submit_all(stack, "echo", scale.accepts)
     return {"accepted": scale.accepts / (time.perf_counter() - start), "accepted p50": median(took)}
 
 
 async def runs(stack: Stack, scale: Scale) -> Figures:
     """From the first POST to the end of the last run, by the record's own clock; all must succeed."""
     start = time.time()
-    _, ids = await _submit_all(stack, "echo", scale.runs)
+    _, ids = await submit_all(stack, "echo", scale.runs)
     await stack.client.idle()
     async with stack.client.connect() as connection:
         ended = [await connection.ask("GET", f"/api/v1/runs/{run_id}") for run_id in ids]
@@ -79,7 +79,7 @@ async def first(stack: Stack, scale: Scale) -> Figures:
     took = []
     for _ in range(scale.firsts):
         async with stack.client.connect() as connection:
-            took.append(await _first_words(connection, time.time_ns()))
+            took.append(await first_words(connection, time.time_ns()))
         await stack.client.idle()
     return {"first event p50": median(took), "first event max": max(took)}
 
@@ -89,7 +89,7 @@ async def burst(stack: Stack, scale: Scale) -> Figures:
     async with AsyncExitStack() as open_connections:
         connections = [await open_connections.enter_async_context(stack.client.connect()) for _ in range(AT_ONCE)]
         start = time.time_ns()
-        took = await asyncio.gather(*(_first_words(connection, start) for connection in connections))
+        took = await asyncio.gather(*(first_words(connection, start) for connection in connections))
     return {"burst p50": median(took), "burst max": max(took)}
 
 
@@ -174,7 +174,7 @@ async def connections(stack: Stack, scale: Scale) -> Figures:
 
     A fresh process: in one that has worked before they would fit into memory that it has, but does not use.
     """
-    _, ids = await _submit_all(stack, "silent", scale.connections)
+    _, ids = await submit_all(stack, "silent", scale.connections)
     stack.process("web").kill()
     # `up` holds the socket, so this waits for the next process.
     async with stack.client.connect() as connection:
@@ -226,7 +226,7 @@ def differences(printed: str, heard: str) -> int:
     return ((before - after) + (after - before)).total() or int(printed != heard)
 
 
-async def _submit_all(stack: Stack, agent: str, count: int) -> tuple[list[float], list[str]]:
+async def submit_all(stack: Stack, agent: str, count: int, kind: str = "chat") -> tuple[list[float], list[str]]:
     """Submit over 50 connections at the same time: milliseconds and ids."""
     took: list[float] = []
     ids: list[str] = []
@@ -235,14 +235,15 @@ async def _submit_all(stack: Stack, agent: str, count: int) -> tuple[list[float]
         async with stack.client.connect() as connection:
             for _ in share:
                 start = time.perf_counter()
-                ids.append(await connection.submit(agent))
+                ids.append(await connection.submit(agent, kind))
                 took.append((time.perf_counter() - start) * 1000)
 
     await asyncio.gather(*(submit_some(range(first, count, AT_ONCE)) for first in range(AT_ONCE)))
     return took, ids
 
 
-async def _first_words(connection: Connection, start_ns: int) -> float:
+async def first_words(connection: Connection, start_ns: int) -> float:
+    """Submit a run; milliseconds from `start_ns` to the first event that its CLI caused."""
     heard = await connection.first_heard(await connection.submit("echo"), *FIRST_WORDS)
     return (heard.at_ns - start_ns) / 1e6
 
@@ -250,7 +251,7 @@ async def _first_words(connection: Connection, start_ns: int) -> float:
 async def _after_kill(stack: Stack, worker: psutil.Process) -> float:
     """Kill a worker in the midst of its runs; seconds until the slowest of them has its next event."""
     killed = asyncio.Event()
-    _, ids = await _submit_all(stack, "silent", SILENT_RUNS)
+    _, ids = await submit_all(stack, "silent", SILENT_RUNS)
     spoke = {run_id: asyncio.Event() for run_id in ids}
 
     async def follow(run_id: str) -> int:

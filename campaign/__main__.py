@@ -3,22 +3,21 @@
 import argparse
 import contextlib
 import random
-import socket
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from audited import audit_stack
 from postgres import Postgres
+from processes import free_port
 from stack import Stack
 
 from campaign.faults import Faults
 from campaign.load import Load
 from campaign.report import Report
-from longwick.database import Database
-from longwick.storage import FolderStorage
 
 ENGINES = {"sqlite": "SQLite", "postgresql": "PostgreSQL"}
 TIMES = {"LONGWICK_BEAT_SECONDS": "0.5", "LONGWICK_LEASE_SECONDS": "3", "LONGWICK_CONCURRENCY": "16"}
@@ -41,7 +40,7 @@ def main() -> None:
         with (
             record(engine) as (postgres, env),
             tempfile.TemporaryDirectory(prefix="longwick-campaign-") as folder,
-            Stack(Path(folder), {**TIMES, **env, "LONGWICK_PORT": str(free_port())}) as stack,
+            Stack(Path(folder), settings(env)) as stack,
         ):
             report = campaign(stack, postgres, given.seed, given.seconds, given.faults, given.pause)
         report.engine = ENGINES[engine]
@@ -49,6 +48,11 @@ def main() -> None:
         reports.append(report)
     if any(report.violations for report in reports):
         sys.exit(f"promises were broken; the same again: make chaos SECONDS={given.seconds:g} SEED={given.seed}")
+
+
+def settings(env: Mapping[str, str]) -> dict[str, str]:
+    """A campaign's own, beside those of its record; the port is the same after each crash, for readers come back."""
+    return {**TIMES, **env, "LONGWICK_PORT": str(free_port())}
 
 
 def campaign(
@@ -70,11 +74,8 @@ def campaign(
             faults.thaw(time.monotonic())
         faults.thaw(float("inf"))
         seen = load.come_to_rest(PATIENCE_SECONDS)
-        record, storage = Database(record_url), FolderStorage(stack.data_dir / "blobs")
-        try:
-            return Report.of(record, storage, load, injected, seen, seed, time.monotonic() - began)
-        finally:
-            record.dispose()
+        audited, violations = audit_stack(stack, record_url, seen)
+        return Report.of(load, injected, seen, audited, violations, seed, time.monotonic() - began)
 
 
 @contextlib.contextmanager
@@ -86,13 +87,6 @@ def record(engine: str) -> Iterator[tuple[Postgres | None, dict[str, str]]]:
     with Postgres() as postgres:
         postgres.create("campaign")
         yield postgres, {"LONGWICK_DATABASE_URL": postgres.url("campaign")}
-
-
-def free_port() -> int:
-    """A port for the web tier, for its readers come back to the same one."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        port: int = listening.getsockname()[1]
-        return port
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ from stack import Stack
 
 from longwick.models import RunKind
 from longwick.queue import EXECUTE_TASK, celery_app
-from longwick.valkey import Valkey
 
 FREEZE_SECONDS = (0.2, 5.0)
 """From hardly to longer than the campaign's lease."""
@@ -29,7 +28,6 @@ class Faults:
     def __init__(self, stack: Stack, chance: random.Random, postgres: Postgres | None, runs: list[str]) -> None:
         self._stack = stack
         self._chance = chance
-        self._postgres = postgres
         self._runs = runs
         self._thawing: list[tuple[float, int]] = []
         self.kinds: dict[str, tuple[float, Callable[[], None]]] = {
@@ -104,7 +102,7 @@ class Faults:
         """Hints of runs that are queued, running or long over, sent several times."""
         if not self._runs:
             raise LookupError("no runs")
-        with celery_app(Valkey(self._stack.data_dir / "valkey").url, socket_timeout=0.5) as celery:
+        with celery_app(self._stack.redis_url, socket_timeout=0.5) as celery:
             for run_id in self._chance.choices(self._runs, k=HINTS):
                 lane = self._chance.choice(list(RunKind)).value
                 celery.send_task(EXECUTE_TASK, args=[run_id], task_id=run_id, queue=lane, retry=False)
@@ -124,5 +122,4 @@ class Faults:
         return [child.pid for child in children if "script.py" in " ".join(child.cmdline())]
 
     def _redis(self) -> redis.Redis:
-        url = Valkey(self._stack.data_dir / "valkey").url
-        return redis.Redis.from_url(url, socket_timeout=0.5, socket_connect_timeout=0.5)
+        return redis.Redis.from_url(self._stack.redis_url, socket_timeout=0.5, socket_connect_timeout=0.5)

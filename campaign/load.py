@@ -8,7 +8,7 @@ import uuid
 from typing import Any, Self
 
 import httpx2
-from stack import Json, Reader
+from stack import Json, Reader, submit_once
 
 MOST_OPEN = 24
 READ = 0.7
@@ -89,16 +89,15 @@ class Load:
         give_up = time.monotonic() + 60
         while time.monotonic() < give_up:
             self.submissions += 1
-            with contextlib.suppress(httpx2.TransportError):
-                answer = http.post("/runs", json=body, headers={"idempotency-key": key})
-                if answer.status_code == 202:
-                    run: Json = answer.json()
-                    with self._lock:
-                        self.accepted.append(run["id"])
-                    return run
-                if answer.status_code != 503:
-                    self.failures.append(f"a submission was answered with {answer.status_code}: {answer.text[:200]}")
-                    return None
+            try:
+                run = submit_once(http, body, key)
+            except AssertionError as error:
+                self.failures.append(f"a submission was refused: {error}")
+                return None
+            if run is not None:
+                with self._lock:
+                    self.accepted.append(run["id"])
+                return run
             time.sleep(0.1)
         self.failures.append("a submission was not accepted for 60 s")
         return None

@@ -8,10 +8,7 @@ from typing import Self
 from stack import Json
 
 from campaign.load import Load
-from longwick import audit
-from longwick.audit import Audited
-from longwick.database import Database
-from longwick.storage import Storage
+from longwick.audit import Audited, Violation
 
 
 @dataclass
@@ -36,30 +33,28 @@ class Report:
     @classmethod
     def of(
         cls,
-        record: Database,
-        storage: Storage,
         load: Load,
         injected: Counter[str],
         seen: Sequence[tuple[str, list[Json]]],
+        audited: Audited,
+        violations: Sequence[Violation],
         seed: int,
         seconds: float,
     ) -> Self:
-        """Hold the record, and what each reader has seen, to the promises."""
-        audited = Audited()
-        violations = [str(violation) for violation in audit.audit(record, storage, audited)]
+        """What is to be told of a campaign whose record was `audited`."""
         report = cls(
             seed, seconds, injected, audited, load.readers, load.reconnects, load.submissions, len(load.accepted)
         )
         for run_id, events in seen:
-            violations += [str(violation) for violation in audit.differences(record, run_id, events)]
             seqs = [event["seq"] for event in events]
             report.doubled += len(seqs) - len(set(seqs))
             report.lost += (seqs[-1] if seqs else 1) - len(set(seqs))
             report.foreign += sum(event["run_id"] != run_id for event in events)
         report.stuck = len(load.failures)
-        if audited.runs != len(set(load.accepted)):
-            violations.append(f"{audited.runs} runs are in the record, and {len(set(load.accepted))} were accepted")
-        report.violations = load.failures + violations
+        report.violations = [*load.failures, *map(str, violations)]
+        accepted = len(set(load.accepted))
+        if audited.runs != accepted:
+            report.violations.append(f"{audited.runs} runs are in the record, and {accepted} were accepted")
         return report
 
     def table(self) -> str:

@@ -2,10 +2,17 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import bindparam, func, select
+from sqlalchemy import bindparam, exists, func, select
+from sqlalchemy.orm import aliased
 
 from longwick.database import Db
-from longwick.models import Run, RunStatus
+from longwick.models import UNSETTLED, Run, RunStatus
+
+_Earlier = aliased(Run)
+IS_FIRST_OF_THREAD = ~exists().where(
+    _Earlier.thread_id == Run.thread_id, _Earlier.turn < Run.turn, _Earlier.status.in_(UNSETTLED)
+)
+"""Of a run: that all before it in its thread are over."""
 
 # Once over the whole line: to count for each run alone takes seconds where a thousand wait.
 _line = (

@@ -89,7 +89,7 @@ def examine_record(data_dir: Path | None = None) -> Iterator[Finding]:
         return
     database, audited, kept = Database(settings.database), Audited(), True
     try:
-        for violation in audit(database, FolderStorage(settings.data_dir / "blobs"), audited):
+        for violation in audit(database, FolderStorage(settings.blobs), audited):
             kept = False
             yield Finding("audit", Level.WRONG, f"{violation.subject}: {violation.promise}: {violation.words}")
     except LongwickError as error:

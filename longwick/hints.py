@@ -13,8 +13,9 @@ from typing import Any
 from sqlalchemy import Select, and_, bindparam, func, or_, select, update
 from sqlalchemy.orm import aliased
 
+from longwick.backlog import IS_FIRST_OF_THREAD
 from longwick.database import Database, Db, utc_now
-from longwick.models import UNSETTLED, JsonObject, Run, RunKind, RunStatus, Worker
+from longwick.models import JsonObject, Run, RunKind, RunStatus, Worker
 
 LANES = tuple(RunKind)
 HINT_AGAIN_SECONDS = (10, 20, 40, 60)
@@ -142,7 +143,7 @@ _OUTSTANDING = (
 
 
 def _build_next_in_turn() -> Select[str, str]:
-    earlier, running = aliased(Run), aliased(Run)
+    running = aliased(Run)
     lane = bindparam("lane", type_=Run.kind.type)
     busy = (
         select(running.owner, func.count().label("count"))
@@ -151,9 +152,6 @@ def _build_next_in_turn() -> Select[str, str]:
         .subquery()
     )
     place = func.row_number().over(partition_by=Run.owner, order_by=Run.id) + func.coalesce(busy.c.count, 0)
-    before = select(earlier.id).where(
-        earlier.thread_id == Run.thread_id, earlier.turn < Run.turn, earlier.status.in_(UNSETTLED)
-    )
     heads = (
         select(Run.id, Run.agent, place.label("place"))
         .outerjoin(busy, busy.c.owner == Run.owner)
@@ -163,7 +161,7 @@ def _build_next_in_turn() -> Select[str, str]:
             Run.cancel_requested_at.is_(None),
             Run.agent.not_in(bindparam("full", expanding=True)),
             _DUE,
-            ~before.exists(),
+            IS_FIRST_OF_THREAD,
         )
         .subquery()
     )

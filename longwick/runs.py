@@ -7,10 +7,10 @@ unit of work of its caller.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from sqlalchemy import bindparam, delete, exists, func, or_, select, update
-from sqlalchemy.orm import aliased
+from sqlalchemy import bindparam, delete, func, or_, select, update
 
 from longwick import events, sessions, threads, transcript
+from longwick.backlog import IS_FIRST_OF_THREAD
 from longwick.database import Db, utc_now
 from longwick.errors import Fenced, NotFound
 from longwick.events import Event, EventType
@@ -22,11 +22,6 @@ from longwick.transcript import Transcript
 MOST_ATTEMPTS = 3
 
 # What every run needs is built once: to build a statement takes longer than to execute it.
-_Earlier = aliased(Run)
-_CLAIMABLE = (
-    Run.cancel_requested_at.is_(None),
-    ~exists().where(_Earlier.thread_id == Run.thread_id, _Earlier.turn < Run.turn, _Earlier.status.in_(UNSETTLED)),
-)
 _MARK_SPAWNED = (
     update(Run)
     .where(Run.id == bindparam("run"), Run.attempt == bindparam("of_attempt"), Run.status == RunStatus.RUNNING)
@@ -178,7 +173,7 @@ def claim(db: Db, run_id: str, worker_id: str, started: JsonObject) -> Run | Non
                 {"attempt": attempt, "agent": seen.agent, "model": seen.model, "cli_version": None, **started},
             )
         ],
-        where=_CLAIMABLE,
+        where=[Run.cancel_requested_at.is_(None), IS_FIRST_OF_THREAD],
         attempt=attempt,
         worker_id=worker_id,
         spawned_at=None,

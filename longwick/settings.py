@@ -75,6 +75,11 @@ class Settings(BaseModel, frozen=True, extra="forbid", validate_default=True):
         return self
 
     @property
+    def blobs(self) -> Path:
+        """Where this host keeps the bytes of files."""
+        return self.data_dir / "blobs"
+
+    @property
     def database(self) -> str:
         """The record's URL: what was set, or the SQLite file of the data dir."""
         return self.database_url or f"sqlite:///{self.data_dir / 'record.db'}"

@@ -68,7 +68,7 @@ def submit(
         cancellation.request_all(db, owner, thread.id)
     elif if_busy is IfBusy.REJECT and (busy := runs.unsettled_of(db, thread.id)):
         raise Conflict(f"the thread is busy with {busy[0].id}", code="thread_busy")
-    return _accept(db, owner, thread, new, once, most_queued)
+    return _accept(db, thread, new, once, most_queued)
 
 
 def find_accepted(db: Db, owner: str, once: Once) -> Run | None:
@@ -120,10 +120,11 @@ def retry(db: Db, owner: str, run_id: str, once: Once | None = None, most_queued
         extra=run.extra,
         retry_of=run.id,
     )
-    return _accept(db, owner, thread, again, once, most_queued)
+    return _accept(db, thread, again, once, most_queued)
 
 
-def _accept(db: Db, owner: str, thread: Thread, new: NewRun, once: Once | None, most_queued: int | None) -> Run:
+def _accept(db: Db, thread: Thread, new: NewRun, once: Once | None, most_queued: int | None) -> Run:
+    owner = thread.owner
     if most_queued is not None and backlog.count(db, owner, most_queued) >= most_queued:
         raise TooMany(f"{most_queued} of your runs wait already, and no more may", code="too_many_queued")
     run = runs.create(db, thread, new)

@@ -48,7 +48,7 @@ def create_app(settings: Settings, storage: Storage | None = None) -> Starlette:
         publisher.publish(announced)
 
     database = Database(settings.database, after_commit=tell)
-    tools = Tools(settings, database, storage or FolderStorage(settings.data_dir / "blobs"))
+    tools = Tools(settings, database, storage or FolderStorage(settings.blobs))
     # Without `subscriptions` a client that asks to listen is told at once that there is nothing to listen to.
     server = MCPServer(
         "longwick", version=__version__, instructions=INSTRUCTIONS, tools=tools.offered(), subscriptions=False

@@ -1,9 +1,10 @@
 """What a user of the HTTP API can do, for tests that know nothing else of Longwick."""
 
-import json
+from itertools import islice
 from typing import Any
 
 import httpx2
+from stack import frames
 from waiting import wait_for
 
 Json = dict[str, Any]
@@ -43,19 +44,10 @@ class Api:
     def stream(self, run: Json, after: int = 0, most: int | None = None) -> list[tuple[int, Json]]:
         """(id, event) of each frame past a cursor, until the server ends the stream or `most` were read."""
         headers = {"accept": "text/event-stream", "last-event-id": str(after)}
-        found: list[tuple[int, Json]] = []
-        position = 0
         with self.http.stream("GET", f"/runs/{run['id']}/events", headers=headers) as answer:
             assert answer.status_code == 200, answer.read()
             assert answer.headers["content-type"].startswith("text/event-stream")
-            for line in answer.iter_lines():
-                if line.startswith("id: "):
-                    position = int(line[4:])
-                elif line.startswith("data: "):
-                    found.append((position, json.loads(line[6:])))
-                    if len(found) == most:
-                        break
-        return found
+            return list(islice(frames(answer.iter_lines()), most))
 
     def close(self) -> None:
         self.root.close()

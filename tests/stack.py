@@ -15,6 +15,8 @@ import psutil
 from processes import Launch, Process
 from waiting import wait_for
 
+from longwick.valkey import Valkey
+
 Json = dict[str, Any]
 AGENTS = Path(__file__).parent / "agents"
 TIERS = {"web": "web", "mcp": "mcp_server", "worker": "worker", "flower": "longwick.flower"}
@@ -93,6 +95,11 @@ class Stack:
         return None
 
     @property
+    def redis_url(self) -> str:
+        """Its own Valkey."""
+        return Valkey(self.data_dir / "valkey").url
+
+    @property
     def environ(self) -> dict[str, str]:
         """The settings that `up` gives its tiers."""
         environ = psutil.Process(self.pid("worker")).environ()
@@ -158,6 +165,17 @@ def launch_worker(stack: Stack, launch: Launch, data_dir: Path) -> Process:
     worker = launch([sys.executable, "-P", "-m", "worker"], env={**stack.environ, "LONGWICK_DATA_DIR": str(data_dir)})
     wait_for(lambda: "ready." in worker.output, 20, "the second worker to be ready")
     return worker
+
+
+def submit_once(http: httpx2.Client, body: Json, key: str) -> Json | None:
+    """One try at a run that is to be accepted once; None where the server is away, and the next try may succeed."""
+    with contextlib.suppress(httpx2.TransportError):
+        answer = http.post("/runs", json=body, headers={"idempotency-key": key})
+        if answer.status_code == 202:
+            run: Json = answer.json()
+            return run
+        assert answer.status_code == 503, (answer.status_code, answer.text)
+    return None
 
 
 class Server(Protocol):

@@ -78,7 +78,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.settings = settings
     app.state.database = database
-    app.state.storage = FolderStorage(settings.data_dir / "blobs")
+    app.state.storage = FolderStorage(settings.blobs)
     app.state.dispatcher = dispatcher
     app.state.hub = hub
     app.state.feed = Feed(hub, database)

@@ -88,7 +88,7 @@ def assemble(settings: Settings, lanes: Sequence[RunKind], concurrency: int) -> 
             worker_id=worker_id,
             agents=profiles,
             database=database,
-            storage=FolderStorage(settings.data_dir / "blobs"),
+            storage=FolderStorage(settings.blobs),
             recorder=recorder,
             dispatcher=dispatcher,
             keeper=keeper,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from stack import Stack
 
-from campaign.__main__ import TIMES, campaign, free_port, record
+from campaign.__main__ import campaign, record, settings
 
 SECONDS = float(os.environ.get("SECONDS", "30"))
 
@@ -16,7 +16,7 @@ def test_whatever_breaks_at_random_every_promise_is_kept(engine_name: str, tmp_p
     print(f"make chaos SECONDS={SECONDS:g} SEED={seed}")
     with (
         record(engine_name) as (postgres, env),
-        Stack(tmp_path / "stack", {**TIMES, **env, "LONGWICK_PORT": str(free_port())}) as stack,
+        Stack(tmp_path / "stack", settings(env)) as stack,
     ):
         report = campaign(stack, postgres, seed, SECONDS)
     print(report.table())

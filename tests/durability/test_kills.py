@@ -15,17 +15,10 @@ from processes import Launch, gone
 from stack import Json, Reader, Stack, check_whole, launch_worker
 from waiting import wait_for
 
-from longwick.valkey import Valkey
-
 
 def cli_pid(folder: Path) -> int:
     file = folder / "pid"
     return int(wait_for(lambda: file.read_text() if file.exists() else None, 10, "the CLI to start"))
-
-
-def valkey_of(stack: Stack) -> redis.Redis:
-    """A client of the stack's own Valkey."""
-    return redis.Redis.from_url(Valkey(stack.data_dir / "valkey").url)
 
 
 def long_run(stack: Stack, folder: Path) -> Json:
@@ -121,7 +114,7 @@ def test_f25_with_redis_frozen_posts_are_accepted_and_streams_follow_the_record(
 def test_f24_flushall_loses_nothing(own_stack: Stack, tmp_path: Path) -> None:
     running = long_run(own_stack, tmp_path)
     waiting = [own_stack.run("say 1 0", thread=running["thread_id"]) for _ in range(2)]
-    with valkey_of(own_stack) as client:
+    with redis.Redis.from_url(own_stack.redis_url) as client:
         client.flushall()
     (tmp_path / "gate").touch()
     assert [own_stack.settled(run, 30)["status"] for run in (running, *waiting)] == ["succeeded"] * 3
@@ -131,7 +124,7 @@ def test_f27_a_redis_that_takes_nothing_more_holds_up_no_stream_and_no_submissio
     own_stack: Stack, tmp_path: Path
 ) -> None:
     run = long_run(own_stack, tmp_path)
-    with valkey_of(own_stack) as client, Reader(own_stack, run) as reader:
+    with redis.Redis.from_url(own_stack.redis_url) as client, Reader(own_stack, run) as reader:
         client.config_set("maxmemory", 1)
         queued = [own_stack.run("say 1 0") for _ in range(3)]
         (tmp_path / "gate").touch()

@@ -6,11 +6,10 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx2
 import pytest
 from audited import check_record
 from processes import Process
-from stack import Json, Reader, Stack
+from stack import Json, Reader, Stack, submit_once
 from waiting import wait_for
 
 from longwick.seams import SEAMS
@@ -23,19 +22,8 @@ BEFORE_THE_CLI = {"accepted", "hinted", "claimed"}
 
 def submit(stack: Stack, text: str, **more: object) -> Json:
     """A run that is accepted once, however often the web tier dies before it can say so."""
-    key = uuid.uuid4().hex
-
-    def accepted() -> Json | None:
-        with contextlib.suppress(httpx2.TransportError):
-            body = {"input": text, "agent": "script", **more}
-            answer = stack.http.post("/runs", json=body, headers={"idempotency-key": key})
-            if answer.status_code == 202:
-                run: Json = answer.json()
-                return run
-            assert answer.status_code == 503, answer.text
-        return None
-
-    return wait_for(accepted, 20, "a run to be accepted")
+    body, key = {"input": text, "agent": "script", **more}, uuid.uuid4().hex
+    return wait_for(lambda: submit_once(stack.http, body, key), 20, "a run to be accepted")
 
 
 @contextlib.contextmanager

@@ -8,7 +8,6 @@ import json
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import sysconfig
@@ -21,7 +20,7 @@ import httpx2
 import pytest
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped] # it ships no types
 from postgres import Postgres
-from processes import Launch, Process
+from processes import Launch, Process, free_port
 from ruamel.yaml import YAML
 from sqlalchemy.engine import make_url
 from waiting import wait_for
@@ -129,12 +128,6 @@ def test_the_secrets_of_the_docs_are_those_that_it_wants(secrets: Path) -> None:
     passwords = {kept[f"{name}_password"] for name in ("postgres", "valkey", "flower")}
     assert len(passwords) == 3
     assert all(re.fullmatch("[0-9a-f]{48}", password) for password in passwords)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class Containers:

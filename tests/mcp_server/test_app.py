@@ -10,7 +10,7 @@ import anyio
 import httpx2
 import pytest
 from mcp_agent import CALL_SECONDS, LEGACY, MODERN, Agent, request, said, served, start_run, usual_headers
-from processes import Launch, Process
+from processes import Launch, Process, free_port
 from redis import Redis
 from waiting import wait_for
 
@@ -243,12 +243,6 @@ def start(launch: Launch, settings: Settings) -> Callable[..., Process]:
         return launch([sys.executable, "-P", "-m", "mcp_server", *args], env={**settings.child_environ(), **env})
 
     return start
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def answers(url: str) -> bool:
