@@ -14,7 +14,7 @@ from kombu.exceptions import OperationalError
 from postgres import Postgres
 from stack import Stack
 
-from longwick.models import RunKind
+from longwick.kinds import RunKind
 from longwick.queue import EXECUTE_TASK, celery_app
 
 FREEZE_SECONDS = (0.2, 5.0)

@@ -14,9 +14,11 @@ from longwick.database import Db, announce, utc_now
 from longwick.errors import BadName, Invalid, NotFound, TooMany
 from longwick.events import Event, EventType
 from longwick.ids import new_id
-from longwick.models import AgentSession, Artifact, ArtifactType, Blob, Run, Thread
+from longwick.kinds import ArtifactType
+from longwick.models import AgentSession, Artifact, Blob, Run, Thread
 from longwick.paging import Page, page
 from longwick.storage import Stored
+from longwick.times import rfc3339
 
 NAME_BYTES = 255
 _MEDIA_TYPE = re.compile(
@@ -205,7 +207,7 @@ def to_json(artifact: Artifact) -> dict[str, Any]:
         "media_type": artifact.media_type,
         "size": artifact.size,
         "sha256": artifact.sha256,
-        "created_at": artifact.created_at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "created_at": rfc3339(artifact.created_at),
     }
 
 

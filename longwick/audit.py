@@ -15,19 +15,8 @@ from sqlalchemy import select
 from longwick.database import Database, Db
 from longwick.errors import NotFound
 from longwick.events import TERMINAL_EVENTS, Batch, EventType
-from longwick.models import (
-    AgentSession,
-    Artifact,
-    ArtifactType,
-    Blob,
-    Lease,
-    Message,
-    OnWorkerLost,
-    Role,
-    Run,
-    RunEvents,
-    RunStatus,
-)
+from longwick.kinds import ArtifactType, OnWorkerLost, Role, RunStatus
+from longwick.models import AgentSession, Artifact, Blob, Lease, Message, Run, RunEvents
 from longwick.storage import CHUNK, Storage
 
 AT_ONCE = 500
@@ -163,10 +152,12 @@ def _check_attempts(run: Run, log: Sequence[Json], check: Check) -> None:
     started = [event["data"]["attempt"] for event in log if event["type"] == EventType.RUN_STARTED]
     check(started == list(range(1, run.attempt + 1)), "attempts", f"{run.attempt} attempts, started: {started}")
     lost = [event["data"]["attempt"] for event in log if event["type"] == EventType.RUN_ATTEMPT_LOST]
-    left = set(range(1, run.attempt)).difference(lost)
+    parked = [event["attempt"] for event in log if event["type"] == EventType.RUN_WAITING]
+    left = set(range(1, run.attempt)).difference(lost, parked)
     check(not left, "attempts", f"attempts {sorted(left)} went on without being told to be lost")
     if run.on_worker_lost is OnWorkerLost.FAIL:
         spoke = {event["attempt"] for event in log if event["type"] in _SAYS and event["attempt"] < run.attempt}
+        spoke = spoke.difference(parked)
         check(not spoke, "no silent rerun", f"the agent had begun in attempts {sorted(spoke)}, and was started again")
 
 
@@ -194,7 +185,8 @@ def _check_hold(db: Db, run: Run, check: Check) -> None:
 
 
 def _check_messages(db: Db, run: Run, check: Check) -> None:
-    said = db.execute(select(Message.role, Message.text).where(Message.run_id == run.id).order_by(Message.role.desc()))
+    asked = select(Message.role, Message.text).where(Message.run_id == run.id, Message.steers.is_(False))
+    said = db.execute(asked.order_by(Message.role.desc()))
     expected = [(Role.USER, run.input)]
     if run.output_text:
         expected.append((Role.ASSISTANT, run.output_text))

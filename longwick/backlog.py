@@ -6,7 +6,8 @@ from sqlalchemy import bindparam, exists, func, select
 from sqlalchemy.orm import aliased
 
 from longwick.database import Db
-from longwick.models import UNSETTLED, Run, RunStatus
+from longwick.kinds import UNSETTLED, RunStatus
+from longwick.models import Run
 
 _Earlier = aliased(Run)
 IS_FIRST_OF_THREAD = ~exists().where(

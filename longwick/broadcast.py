@@ -14,6 +14,7 @@ from redis.retry import Retry
 
 from longwick import metrics
 from longwick.events import Batch
+from longwick.news import News
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +23,7 @@ TIMEOUT_SECONDS = 0.5
 PAUSE_SECONDS = 1.0
 WAITING_BATCHES = 2_000
 PIPELINE = 200
-CANCEL_CHANNEL = "longwick:cancel"
+NEWS_CHANNEL = "longwick:news"
 
 
 def run_channel(run_id: str) -> str:
@@ -81,13 +82,12 @@ class Publisher:
 
     def publish(self, announced: Iterable[object]) -> None:
         """Take what a unit of work announced; returns at once. With too much waiting, the oldest is dropped."""
-        for batch in announced:
-            if isinstance(batch, Batch):
-                self._tell(run_channel(batch.run_id), encode(batch))
-
-    def ask_to_cancel(self, run_id: str) -> None:
-        """Have the worker of a run look at the record now, and not only at its next beat."""
-        self._tell(CANCEL_CHANNEL, run_id.encode())
+        for item in announced:
+            if isinstance(item, Batch):
+                self._tell(run_channel(item.run_id), encode(item))
+            elif isinstance(item, News):
+                # Its worker looks at the record now, and not only at its next beat.
+                self._tell(NEWS_CHANNEL, item.run_id.encode())
 
     def _tell(self, channel: str, message: bytes) -> None:
         if len(self._waiting) == WAITING_BATCHES:

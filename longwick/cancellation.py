@@ -1,21 +1,15 @@
 """Cancelling: what waits ends at once; for what runs, a wish is noted next to its status."""
 
 import contextlib
-from dataclasses import dataclass
 
 from sqlalchemy import func, update
 
-from longwick import events, runs, sessions, threads, transcript
+from longwick import events, outcomes, runs, sessions, threads, transcript
 from longwick.database import Db, announce, utc_now
 from longwick.errors import Conflict
-from longwick.models import Role, Run, RunStatus
-
-
-@dataclass(frozen=True, slots=True)
-class CancelAsked:
-    """Announced when somebody wants a running run cancelled."""
-
-    run_id: str
+from longwick.kinds import Role, RunStatus
+from longwick.models import Run
+from longwick.news import News
 
 
 def request(db: Db, owner: str, run_id: str) -> Run:
@@ -54,13 +48,13 @@ def _end(db: Db, run: Run) -> Run | None:
     """End a run that no worker has; what earlier attempts have shown is kept."""
     now = utc_now()
     shown = transcript.of_run(db, run.id)
-    outcome = runs.cut_short(RunStatus.CANCELLED, shown)
+    outcome = outcomes.cut_short(RunStatus.CANCELLED, shown)
     cancelled = events.transition(
         db,
         run.id,
         seen=(run.status, run.attempt),
         to=RunStatus.CANCELLED,
-        events=[*shown.close(partial=True), runs.terminal_event(outcome, 0)],
+        events=[*shown.close(partial=True), outcomes.terminal_event(outcome, 0)],
         cancel_requested_at=now,
         finished_at=now,
         output_text=outcome.text or None,
@@ -84,5 +78,5 @@ def _wish(db: Db, run: Run) -> Run | None:
     )
     if wished is not None:
         sessions.close_sessions(db, run.id)
-        announce(db, CancelAsked(run.id))
+        announce(db, News(run.id))
     return wished

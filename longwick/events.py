@@ -16,7 +16,8 @@ from sqlalchemy import insert, select, text, update
 
 from longwick.database import Db, announce
 from longwick.errors import Fenced
-from longwick.models import JsonObject, Run, RunEvents, RunStatus
+from longwick.kinds import RunStatus
+from longwick.models import JsonObject, Run, RunEvents
 
 # In ASCII JSON a character takes up to six bytes, and a delta stays below 64 KiB.
 DELTA_CHARACTERS = 10_000
@@ -34,9 +35,11 @@ class EventType(StrEnum):
     MESSAGE_COMPLETED = "message.completed"
     REASONING_DELTA = "reasoning.delta"
     REASONING_COMPLETED = "reasoning.completed"
+    TOOL_DELTA = "tool.delta"
     TOOL_STARTED = "tool.started"
     TOOL_COMPLETED = "tool.completed"
     ARTIFACT_SAVED = "artifact.saved"
+    INPUT_DELIVERED = "input.delivered"
     APPROVAL_REQUESTED = "approval.requested"
     APPROVAL_RESOLVED = "approval.resolved"
     PROGRESS = "progress"
@@ -47,6 +50,12 @@ class EventType(StrEnum):
     RUN_CANCELLED = "run.cancelled"
 
 
+DELTAS = {
+    EventType.MESSAGE_DELTA: "message_id",
+    EventType.REASONING_DELTA: "reasoning_id",
+    EventType.TOOL_DELTA: "tool_call_id",
+}
+"""Events that add a piece of text to a block, and which of their data names it."""
 TERMINAL_EVENTS = {EventType.RUN_SUCCEEDED, EventType.RUN_FAILED, EventType.RUN_CANCELLED}
 
 

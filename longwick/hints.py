@@ -15,7 +15,8 @@ from sqlalchemy.orm import aliased
 
 from longwick.backlog import IS_FIRST_OF_THREAD
 from longwick.database import Database, Db, utc_now
-from longwick.models import JsonObject, Run, RunKind, RunStatus, Worker
+from longwick.kinds import RunKind, RunStatus
+from longwick.models import JsonObject, Run, Worker
 
 LANES = tuple(RunKind)
 HINT_AGAIN_SECONDS = (10, 20, 40, 60)

@@ -7,10 +7,11 @@ from typing import Generic, TypeVar
 
 from sqlalchemy import delete, select, text, update
 
-from longwick import runs, seams, transcript
+from longwick import outcomes, runs, seams, transcript
 from longwick.database import Database, Db, utc_now
 from longwick.events import Event, EventType
-from longwick.models import JsonObject, Lease, OnWorkerLost, Run, RunStatus, Worker
+from longwick.kinds import OnWorkerLost, RunStatus
+from longwick.models import JsonObject, Lease, Run, Worker
 from longwick.runs import MOST_ATTEMPTS
 
 K = TypeVar("K", bound=Hashable)
@@ -131,24 +132,24 @@ def recover(database: Database, held: Held, reason: str) -> Run | None:
 
     def end(db: Db) -> Run | None:
         now = db.execute(
-            select(Run.last_seq, Run.spawned_at, Run.cancel_requested_at)
+            select(Run.last_seq, Run.spawned_at, Run.cancel_requested_at, Run.waits)
             .where(Run.id == held.run_id)
             .with_for_update(key_share=True)
         ).one()
         if now.last_seq != run.last_seq or not _drop(db, held):
             return None
         again = now.spawned_at is None or run.on_worker_lost is OnWorkerLost.RETRY
-        if again and now.cancel_requested_at is None and held.attempt < MOST_ATTEMPTS:
+        if again and now.cancel_requested_at is None and held.attempt - now.waits < MOST_ATTEMPTS:
             return runs.requeue(db, held.run_id, held.attempt, reason, shown.close(partial=True))
         if now.spawned_at is None:
-            lost = runs.cut_short(
+            lost = outcomes.cut_short(
                 RunStatus.FAILED,
                 shown,
                 error_code="lost_too_often",
                 error_message=f"{held.attempt} workers were lost, one after the other, before the agent could start.",
             )
         else:
-            lost = runs.cut_short(
+            lost = outcomes.cut_short(
                 RunStatus.FAILED,
                 shown,
                 error_code="worker_lost",

@@ -15,7 +15,8 @@ from sqlalchemy import func, select
 
 from longwick.database import Db
 from longwick.events import Batch
-from longwick.models import UNSETTLED, Artifact, Run, RunKind
+from longwick.kinds import UNSETTLED, RunKind
+from longwick.models import Artifact, Run
 
 log = logging.getLogger(__name__)
 

@@ -1,7 +1,6 @@
 """All tables on one page."""
 
 from datetime import datetime
-from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import (
@@ -13,60 +12,15 @@ from sqlalchemy import (
     String,
     Text,
     UniqueConstraint,
+    false,
     text,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from longwick.columns import Timestamp, text_enum
+from longwick.kinds import ApprovalStatus, ArtifactType, OnWorkerLost, Role, RunKind, RunStatus
 
 JsonObject = dict[str, Any]
-
-
-class RunStatus(StrEnum):
-    """Where a run is in its life; docs/architecture.md draws the arrows."""
-
-    QUEUED = "queued"
-    RUNNING = "running"
-    WAITING = "waiting"
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-
-    @property
-    def terminal(self) -> bool:
-        return self in TERMINAL
-
-
-TERMINAL = (RunStatus.SUCCEEDED, RunStatus.FAILED, RunStatus.CANCELLED)
-UNSETTLED = (RunStatus.QUEUED, RunStatus.RUNNING, RunStatus.WAITING)
-
-
-class RunKind(StrEnum):
-    """The lane that a run waits in."""
-
-    CHAT = "chat"
-    BACKGROUND = "background"
-
-
-class OnWorkerLost(StrEnum):
-    """What the caller wants when the worker of a run is lost after its CLI was started."""
-
-    FAIL = "fail"
-    RETRY = "retry"
-
-
-class Role(StrEnum):
-    """Who speaks in a message."""
-
-    USER = "user"
-    ASSISTANT = "assistant"
-
-
-class ArtifactType(StrEnum):
-    """How a file came to be."""
-
-    UPLOAD = "upload"
-    GENERATED_FILE = "generated_file"
 
 
 Id = String(40)
@@ -91,6 +45,7 @@ class Base(DeclarativeBase):
         OnWorkerLost: text_enum(OnWorkerLost),
         Role: text_enum(Role),
         ArtifactType: text_enum(ArtifactType),
+        ApprovalStatus: text_enum(ApprovalStatus),
     }
 
 
@@ -126,6 +81,10 @@ class Message(Base):
     role: Mapped[Role]
     text: Mapped[str] = mapped_column(Text)
     partial: Mapped[bool]
+    steers: Mapped[bool] = mapped_column(server_default=false())
+    """Sent while the run was at work, to be taken into account by it."""
+    delivered_at: Mapped[datetime | None]
+    """When the agent was given it, for one that steers."""
     created_at: Mapped[datetime]
 
 
@@ -171,6 +130,8 @@ class Run(Base):
 
     attempt: Mapped[int]
     """The fencing token: every write of a worker or a tool names it. 0 until the first claim."""
+    waits: Mapped[int] = mapped_column(server_default="0")
+    """How many of the attempts ended to wait for a decision; none of these was lost."""
     last_seq: Mapped[int]
     worker_id: Mapped[str | None] = mapped_column(Id)
     spawned_at: Mapped[datetime | None]
@@ -254,6 +215,32 @@ class AgentSession(Base):
     created_at: Mapped[datetime]
     expires_at: Mapped[datetime]
     closed_at: Mapped[datetime | None]
+
+
+class Approval(Base):
+    """A tool that an attempt may use only if somebody allows it."""
+
+    __tablename__ = "approvals"
+    __table_args__ = (
+        Index(
+            "ix_approvals_pending",
+            "expires_at",
+            sqlite_where=text("status = 'pending'"),
+            postgresql_where=text("status = 'pending'"),
+        ),
+    )
+
+    id: Mapped[str] = mapped_column(Id, primary_key=True)
+    run_id: Mapped[str] = mapped_column(ForeignKey("runs.id"), index=True)
+    attempt: Mapped[int]
+    tool: Mapped[str] = mapped_column(Text)
+    input: Mapped[JsonObject]
+    status: Mapped[ApprovalStatus]
+    message: Mapped[str | None] = mapped_column(Text)
+    """What the one who decided has to say to the agent."""
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime]
+    decided_at: Mapped[datetime | None]
 
 
 class Blob(Base):

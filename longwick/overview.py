@@ -11,7 +11,8 @@ from sqlalchemy.orm.attributes import set_committed_value
 
 from longwick.database import Db, utc_now
 from longwick.ids import first_id
-from longwick.models import UNSETTLED, Artifact, Run, RunStatus, Thread
+from longwick.kinds import UNSETTLED, RunStatus
+from longwick.models import Artifact, Run, Thread
 
 MOST_UNSETTLED = 2000
 NEWEST = 100

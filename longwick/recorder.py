@@ -13,7 +13,7 @@ from typing import Self
 from longwick import events, metrics, seams
 from longwick.database import Database
 from longwick.errors import Fenced, Unavailable
-from longwick.events import DELTA_CHARACTERS, Append, Batch, Event, EventType
+from longwick.events import DELTA_CHARACTERS, DELTAS, Append, Batch, Event
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +27,6 @@ LOCK_SECONDS_ALONE = 0.1
 RETRY_SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0)
 # Other threads, which want to write too, get a turn between two commits; and groups are larger.
 PAUSE_SECONDS = 0.002
-_DELTAS = {EventType.MESSAGE_DELTA: "message_id", EventType.REASONING_DELTA: "reasoning_id"}
 
 
 class RunLog:
@@ -116,7 +115,7 @@ class Recorder:
             else:
                 run_log._pending.append(event)
             run_log._pending_bytes += size
-            run_log._urgent |= event.type not in _DELTAS
+            run_log._urgent |= event.type not in DELTAS
             if run_log._urgent or run_log._pending_bytes >= ENOUGH_BYTES or len(run_log._pending) == 1:
                 self._changed.notify_all()
 
@@ -240,7 +239,7 @@ def _size(event: Event) -> int:
 
 def _merge(last: Event, new: Event) -> Event | None:
     """Both deltas as one, where they belong to the same block and fit."""
-    block = _DELTAS.get(new.type)
+    block = DELTAS.get(new.type)
     if block is None or last.type is not new.type or last.data[block] != new.data[block]:
         return None
     merged = last.data["text"] + new.data["text"]
@@ -249,7 +248,7 @@ def _merge(last: Event, new: Event) -> Event | None:
 
 def _pieces(event: Event) -> list[Event]:
     """The event, or a delta that is too long as several."""
-    if event.type not in _DELTAS or len(event.data["text"]) <= DELTA_CHARACTERS:
+    if event.type not in DELTAS or len(event.data["text"]) <= DELTA_CHARACTERS:
         return [event]
     whole = event.data["text"]
     cuts = range(0, len(whole), DELTA_CHARACTERS)

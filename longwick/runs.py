@@ -4,20 +4,22 @@ Every change of status goes through door two of the log (`events.transition`), a
 unit of work of its caller.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from sqlalchemy import bindparam, delete, func, or_, select, update
 
-from longwick import events, sessions, threads, transcript
+from longwick import events, outcomes, sessions, steering, threads, transcript
 from longwick.backlog import IS_FIRST_OF_THREAD
 from longwick.database import Db, utc_now
 from longwick.errors import Fenced, NotFound
 from longwick.events import Event, EventType
 from longwick.ids import new_id
-from longwick.models import UNSETTLED, JsonObject, Lease, OnWorkerLost, Role, Run, RunKind, RunStatus, Thread
+from longwick.kinds import UNSETTLED, ApprovalStatus, OnWorkerLost, Role, RunKind, RunStatus
+from longwick.models import Approval, JsonObject, Lease, Run, Thread
+from longwick.outcomes import Outcome
 from longwick.paging import Page, page
-from longwick.transcript import Transcript
 
 MOST_ATTEMPTS = 3
 
@@ -27,6 +29,12 @@ _MARK_SPAWNED = (
     .where(Run.id == bindparam("run"), Run.attempt == bindparam("of_attempt"), Run.status == RunStatus.RUNNING)
     .values(spawned_at=bindparam("now"))
     .returning(Run.id)
+    .execution_options(synchronize_session=False)
+)
+_ASK_NO_MORE = (
+    update(Approval)
+    .where(Approval.run_id == bindparam("of_run"), Approval.status == ApprovalStatus.PENDING)
+    .values(status=ApprovalStatus.EXPIRED, decided_at=bindparam("now"))
     .execution_options(synchronize_session=False)
 )
 _DROP_LEASE = delete(Lease).where(Lease.run_id == bindparam("run")).execution_options(synchronize_session=False)
@@ -49,28 +57,11 @@ class NewRun:
     retry_of: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How an attempt ended."""
+def create(db: Db, thread: Thread, new: NewRun, message_id: str | None = None) -> Run:
+    """Accept a run: its message, its row and `run.queued`, together. The row is the outbox of its hint.
 
-    status: RunStatus
-    text: str = ""
-    partial: bool = False
-    error_code: str | None = None
-    error_message: str | None = None
-    usage: JsonObject | None = None
-    cost_usd: float | None = None
-
-
-def cut_short(
-    status: RunStatus, shown: Transcript, *, error_code: str | None = None, error_message: str | None = None
-) -> Outcome:
-    """The outcome of a run that ends with no more than it has `shown` before."""
-    return Outcome(status, shown.text, True, error_code, error_message, shown.usage, shown.cost_usd)
-
-
-def create(db: Db, thread: Thread, new: NewRun) -> Run:
-    """Accept a run: its message, its row and `run.queued`, together. The row is the outbox of its hint."""
+    With `message_id` that message of another turn becomes this one's.
+    """
     run = Run(
         id=new_id("run"),
         thread_id=thread.id,
@@ -95,7 +86,10 @@ def create(db: Db, thread: Thread, new: NewRun) -> Run:
     )
     db.add(run)
     db.flush()
-    threads.add_message(db, run, Role.USER, new.input)
+    if message_id is None:
+        threads.add_message(db, run, Role.USER, new.input)
+    else:
+        threads.move_message(db, message_id, run)
     events.start(db, run, Event(EventType.RUN_QUEUED, {"agent": new.agent, "kind": new.kind.value}))
     return run
 
@@ -152,16 +146,17 @@ def last_seqs(db: Db, run_ids: Sequence[str]) -> dict[str, int]:
     return {row[0]: row[1] for row in rows}
 
 
-def claim(db: Db, run_id: str, worker_id: str, started: JsonObject) -> Run | None:
+def claim(db: Db, run_id: str, worker_id: str, started: Mapping[str, JsonObject]) -> Run | None:
     """Make a queued run this worker's: the next attempt, with its lease.
 
     Only the first unsettled run of its thread, and none that somebody wants cancelled. Returns None where the hint
-    should be dropped; hints may be late or doubled.
+    should be dropped; hints may be late or doubled. `started` has, by agent, what `run.started` tells of it.
     """
     seen = db.execute(select(Run.status, Run.attempt, Run.agent, Run.model).where(Run.id == run_id)).one_or_none()
     if seen is None or seen.status is not RunStatus.QUEUED:
         return None
     attempt = seen.attempt + 1
+    about = {name: value for name, value in started.get(seen.agent, {}).items() if name != "model" or not seen.model}
     run = events.transition(
         db,
         run_id,
@@ -170,7 +165,7 @@ def claim(db: Db, run_id: str, worker_id: str, started: JsonObject) -> Run | Non
         events=[
             Event(
                 EventType.RUN_STARTED,
-                {"attempt": attempt, "agent": seen.agent, "model": seen.model, "cli_version": None, **started},
+                {"attempt": attempt, "agent": seen.agent, "model": seen.model, "cli_version": None, **about},
             )
         ],
         where=[Run.cancel_requested_at.is_(None), IS_FIRST_OF_THREAD],
@@ -211,7 +206,8 @@ def settle(db: Db, run_id: str, attempt: int, outcome: Outcome, closing: Sequenc
     if attempt > 1 and not outcome.text and outcome.status is not RunStatus.SUCCEEDED:
         # It failed before it knew what earlier attempts have shown.
         shown = transcript.of_run(db, run_id)
-        outcome = cut_short(outcome.status, shown, error_code=outcome.error_code, error_message=outcome.error_message)
+        why = {"error_code": outcome.error_code, "error_message": outcome.error_message}
+        outcome = outcomes.cut_short(outcome.status, shown, **why)
     if seen.cancel_requested_at is not None:
         outcome = Outcome(
             RunStatus.CANCELLED, outcome.text, outcome.partial, usage=outcome.usage, cost_usd=outcome.cost_usd
@@ -223,7 +219,7 @@ def settle(db: Db, run_id: str, attempt: int, outcome: Outcome, closing: Sequenc
         run_id,
         seen=(RunStatus.RUNNING, attempt),
         to=outcome.status,
-        events=[*closing, terminal_event(outcome, duration_ms)],
+        events=[*closing, outcomes.terminal_event(outcome, duration_ms)],
         output_text=outcome.text or None,
         error_code=outcome.error_code,
         error_message=outcome.error_message,
@@ -236,7 +232,16 @@ def settle(db: Db, run_id: str, attempt: int, outcome: Outcome, closing: Sequenc
     if outcome.text:
         threads.add_message(db, run, Role.ASSISTANT, outcome.text, partial=outcome.partial)
     release(db, run)
+    if run.status is not RunStatus.CANCELLED:
+        _ask_in_turn(db, run)
     return run
+
+
+def _ask_in_turn(db: Db, run: Run) -> None:
+    """Queue what was said to a run and did not reach its agent before it was over."""
+    for given in steering.undelivered(db, run.id):
+        new = NewRun(given.text, run.agent, run.model, run.kind, run.artifact_generation)
+        create(db, db.get_one(Thread, run.thread_id), new, given.message_id)
 
 
 def requeue(db: Db, run_id: str, attempt: int, reason: str, closing: Sequence[Event] = ()) -> Run | None:
@@ -244,37 +249,46 @@ def requeue(db: Db, run_id: str, attempt: int, reason: str, closing: Sequence[Ev
 
     Returns None when it was ended before, or somebody wants it cancelled.
     """
-    run = events.transition(
+    told = [*closing, Event(EventType.RUN_ATTEMPT_LOST, {"attempt": attempt, "reason": reason})]
+    may = [
+        or_(Run.spawned_at.is_(None), Run.on_worker_lost == OnWorkerLost.RETRY),
+        Run.attempt - Run.waits < MOST_ATTEMPTS,
+    ]
+    return _end_attempt(db, run_id, attempt, RunStatus.QUEUED, told, may)
+
+
+def park(db: Db, run_id: str, attempt: int, to: RunStatus, told: Sequence[Event]) -> Run | None:
+    """End an attempt whose run is to go on with another one: `to` tells whether now, or once something is decided.
+
+    Returns None when it was ended before, or somebody wants it cancelled.
+    """
+    return _end_attempt(db, run_id, attempt, to, told, [], waits=Run.waits + 1)
+
+
+def _end_attempt(
+    db: Db, run_id: str, attempt: int, to: RunStatus, told: Sequence[Event], may: Sequence[Any], **values: Any
+) -> Run | None:
+    ended = events.transition(
         db,
         run_id,
         seen=(RunStatus.RUNNING, attempt),
-        to=RunStatus.QUEUED,
-        events=[*closing, Event(EventType.RUN_ATTEMPT_LOST, {"attempt": attempt, "reason": reason})],
-        where=[
-            or_(Run.spawned_at.is_(None), Run.on_worker_lost == OnWorkerLost.RETRY),
-            Run.cancel_requested_at.is_(None),
-            Run.attempt < MOST_ATTEMPTS,
-        ],
+        to=to,
+        events=told,
+        where=[*may, Run.cancel_requested_at.is_(None)],
         worker_id=None,
         hinted_at=None,
         hints=0,
+        **values,
     )
-    if run is not None:
-        release(db, run)
-    return run
+    if ended is not None:
+        release(db, ended)
+    return ended
 
 
 def release(db: Db, run: Run) -> None:
-    """Let go of what an attempt held."""
+    """Let go of what an attempt held, and of what it has asked, unless its run waits for that."""
+    if run.status is not RunStatus.WAITING:
+        db.execute(_ASK_NO_MORE, {"of_run": run.id, "now": utc_now()})
     sessions.close_sessions(db, run.id)
     db.execute(_DROP_LEASE, {"run": run.id})
     threads.touch(db, run.thread_id)
-
-
-def terminal_event(outcome: Outcome, duration_ms: int) -> Event:
-    numbers = {"usage": outcome.usage, "cost_usd": outcome.cost_usd, "duration_ms": duration_ms}
-    if outcome.status is RunStatus.FAILED:
-        error = {"code": outcome.error_code, "message": outcome.error_message}
-        return Event(EventType.RUN_FAILED, {"error": error, **numbers})
-    kind = EventType.RUN_SUCCEEDED if outcome.status is RunStatus.SUCCEEDED else EventType.RUN_CANCELLED
-    return Event(kind, numbers)

@@ -10,7 +10,8 @@ from sqlalchemy import Select, bindparam, select, update
 from longwick.database import Db, record_now, utc_now
 from longwick.errors import Fenced
 from longwick.ids import new_id
-from longwick.models import AgentSession, Run, RunStatus
+from longwick.kinds import RunStatus
+from longwick.models import AgentSession, Run
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,6 +49,10 @@ class Settings(BaseModel, frozen=True, extra="forbid", validate_default=True):
     """The longest that a run may take, where its request says nothing."""
     idle_timeout_seconds: float = Field(600.0, gt=0)
     """The longest silence of a CLI, where the request says nothing."""
+    approval_seconds: float = Field(86_400.0, gt=0)
+    """How long somebody has to allow what an agent asks; then it is denied."""
+    park_seconds: float = Field(60.0, gt=0)
+    """How long a CLI is kept waiting for that; then it is ended, and its run goes on once it is decided."""
     artifact_bytes: int = Field(24 * 2**20, gt=0)
     """The largest artifact, in bytes."""
     artifacts_per_run: int = Field(1000, gt=0)

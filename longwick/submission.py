@@ -1,13 +1,14 @@
 """Submitting a run: once for each idempotency key, and to a busy thread as its caller wants."""
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
 from sqlalchemy import delete, select, tuple_
 
-from longwick import backlog, cancellation, runs, threads
+from longwick import backlog, cancellation, runs, steering, threads
 from longwick.database import Db, utc_now
 from longwick.errors import Conflict, Invalid, NotFound, TooMany
 from longwick.models import IdempotencyKey, Run, Thread
@@ -23,6 +24,7 @@ class IfBusy(StrEnum):
     QUEUE = "queue"
     REJECT = "reject"
     INTERRUPT = "interrupt"
+    STEER = "steer"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,7 @@ def submit(
     if_busy: IfBusy = IfBusy.QUEUE,
     once: Once | None = None,
     most_queued: int | None = None,
+    can_steer: Callable[[str], bool] = lambda agent: False,
 ) -> Run:
     """Accept a run, in a thread or (without one) in a new thread; a repeated submission gets the run it made.
 
@@ -66,6 +69,9 @@ def submit(
         thread = threads.create(db, owner, agent=agent_of_thread)
     elif if_busy is IfBusy.INTERRUPT:
         cancellation.request_all(db, owner, thread.id)
+    elif if_busy is IfBusy.STEER and (steered := _steer(db, thread, new.input, can_steer)):
+        _remember(db, owner, once, steered)
+        return steered
     elif if_busy is IfBusy.REJECT and (busy := runs.unsettled_of(db, thread.id)):
         raise Conflict(f"the thread is busy with {busy[0].id}", code="thread_busy")
     return _accept(db, thread, new, once, most_queued)
@@ -128,12 +134,29 @@ def _accept(db: Db, thread: Thread, new: NewRun, once: Once | None, most_queued:
     if most_queued is not None and backlog.count(db, owner, most_queued) >= most_queued:
         raise TooMany(f"{most_queued} of your runs wait already, and no more may", code="too_many_queued")
     run = runs.create(db, thread, new)
+    _remember(db, owner, once, run)
+    return run
+
+
+def _steer(db: Db, thread: Thread, text: str, can_steer: Callable[[str], bool]) -> Run | None:
+    """The thread's run at work, with this added to it; None where there is none that takes it."""
+    run = next(iter(runs.unsettled_of(db, thread.id)), None)
+    if run is None or not can_steer(run.agent):
+        return None
+    try:
+        steering.steer(db, run, text)
+    except Conflict:
+        return None
+    return run
+
+
+def _remember(db: Db, owner: str, once: Once | None, run: Run) -> None:
+    """Keep what the key of a submission has made."""
     if once:
         _forget_old_keys(db, owner, once.key)
         # Of several at once, all but one fail here, start again, and find the run of the one.
         db.add(IdempotencyKey(owner=owner, key=once.key, body_sha256=once.digest, run_id=run.id, created_at=utc_now()))
         db.flush()
-    return run
 
 
 def _forget_old_keys(db: Db, owner: str, key: str) -> None:

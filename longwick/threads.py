@@ -7,7 +7,8 @@ from sqlalchemy import and_, bindparam, func, insert, or_, select, update
 from longwick.database import Db, utc_now
 from longwick.errors import BadCursor, NotFound
 from longwick.ids import new_id
-from longwick.models import UNSETTLED, JsonObject, Message, Role, Run, Thread
+from longwick.kinds import UNSETTLED, Role
+from longwick.models import JsonObject, Message, Run, Thread
 from longwick.paging import Page, page
 
 TITLE_CHARACTERS = 80
@@ -126,21 +127,30 @@ _NEXT_TURN = (
 _ADD_MESSAGE = insert(Message.metadata.tables[Message.__tablename__])
 
 
-def add_message(db: Db, run: Run, role: Role, text: str, *, partial: bool = False) -> None:
-    """Put a message into the run's turn of its thread."""
+def add_message(db: Db, run: Run, role: Role, text: str, *, partial: bool = False, steers: bool = False) -> str:
+    """Put a message into the run's turn of its thread; its id."""
+    message_id = new_id("msg")
     db.execute(
         _ADD_MESSAGE,
         {
-            "id": new_id("msg"),
+            "id": message_id,
             "thread_id": run.thread_id,
             "run_id": run.id,
             "turn": run.turn,
             "role": role,
             "text": text,
             "partial": partial,
+            "steers": steers,
             "created_at": utc_now(),
         },
     )
+    return message_id
+
+
+def move_message(db: Db, message_id: str, run: Run) -> None:
+    """Make a message of another turn the one that this run was asked."""
+    moved = {"run_id": run.id, "turn": run.turn, "steers": False, "delivered_at": None}
+    db.execute(update(Message).where(Message.id == message_id).values(moved))
 
 
 def list_messages(db: Db, thread_id: str, *, limit: int = 100, after: str | None = None) -> Page[Message]:

@@ -1,12 +1,26 @@
 """What the events of a run add up to: the text shown so far, and the blocks that are still open."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from longwick import events
 from longwick.database import Db
 from longwick.events import Event, EventType
+
+
+@dataclass(slots=True)
+class Block:
+    """A piece of what an agent has done: a text of its answer, or (with a `tool`) a call and, in `text`, its result."""
+
+    text: str = ""
+    tool: str | None = None
+    tool_call_id: str = ""
+    input: Any = None
+    is_error: bool = False
+    by_user: bool = False
+    """What the user has added meanwhile."""
 
 
 class Transcript:
@@ -125,11 +139,57 @@ class Transcript:
 def of_run(db: Db, run_id: str) -> Transcript:
     """What a run has shown, as far as the record goes."""
     shown = Transcript()
+    for kind, data in _events(db, run_id):
+        shown.add(kind, data)
+    return shown
+
+
+def blocks(db: Db, run_id: str) -> list[Block]:
+    """What the agent of a run has said and done so far, in order, as it can be told to one that is to go on.
+
+    A call whose result is not known is left out, unless it has saved a file: then that is its result.
+    """
+    found: dict[str, Block] = {}
+    answered: set[str] = set()
+    saved: dict[str, str] = {}
+    for kind, data in _events(db, run_id):
+        match kind:
+            case EventType.MESSAGE_DELTA:
+                found.setdefault(data["message_id"], Block()).text += data["text"]
+            case EventType.MESSAGE_COMPLETED:
+                # A value that is too large for the log was streamed before.
+                block = found.setdefault(data["message_id"], Block())
+                block.text = block.text if data["text"] is None else data["text"]
+            case EventType.INPUT_DELIVERED:
+                found[data["message_id"]] = Block(data["text"], by_user=True)
+            case EventType.TOOL_STARTED if "parent_tool_call_id" not in data:
+                call = data["tool_call_id"]
+                found[call] = Block("", data["name"], call, data["input"])
+            case EventType.TOOL_COMPLETED if data["tool_call_id"] in found and not data.get("partial"):
+                block = found[data["tool_call_id"]]
+                block.text, block.is_error = _as_text(data["output"]), data["is_error"]
+                answered.add(block.tool_call_id)
+            case EventType.ARTIFACT_SAVED if data["tool_call_id"]:
+                # It may come before its call is told.
+                artifact = data["artifact"]
+                saved[data["tool_call_id"]] = f"Saved {artifact['name']} (version {artifact['version']})."
+    for call in saved.keys() & found.keys() - answered:
+        found[call].text = saved[call]
+        answered.add(call)
+    return [block for block in found.values() if (block.tool_call_id in answered if block.tool else block.text)]
+
+
+def _as_text(output: Any) -> str:
+    if output is None:
+        return "(its output is too large to be repeated)"
+    return output if isinstance(output, str) else json.dumps(output)
+
+
+def _events(db: Db, run_id: str) -> Iterator[tuple[EventType, dict[str, Any]]]:
     after = 0
     while batches := events.read(db, run_id, after):
         for batch in batches:
             for _, line in batch.after(after):
                 event = json.loads(line)
-                shown.add(EventType(event["type"]), event["data"])
+                yield EventType(event["type"]), event["data"]
         after = batches[-1].last_seq
-    return shown

@@ -19,7 +19,7 @@ from longwick.artifacts import Quota, Save
 from longwick.database import Database, Db
 from longwick.errors import Invalid, LongwickError, TooLarge
 from longwick.events import Event, EventType
-from longwick.models import ArtifactType
+from longwick.kinds import ArtifactType
 from longwick.settings import Settings
 from longwick.storage import Storage, describe
 from longwick.text import clean, shorten

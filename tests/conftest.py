@@ -25,7 +25,7 @@ _serial = count(1)
 def clean_environ(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the shell has set of ours must not reach a test."""
     for name in list(os.environ):
-        if name.startswith("LONGWICK_"):
+        if name.startswith(("LONGWICK_", "ANTHROPIC_", "OPENAI_", "CLAUDE_", "GEMINI_")):
             monkeypatch.delenv(name)
 
 

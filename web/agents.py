@@ -1,9 +1,8 @@
 """The agents that a run can be for: those of this process's settings, as far as some living worker can run them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from longwick import agents
-from longwick.agents import Profile
+from longwick.agents import Profile, Roster
 from longwick.errors import Invalid
 from longwick.models import Worker
 from longwick.settings import Settings
@@ -18,8 +17,7 @@ class Agents:
     """
 
     def __init__(self, settings: Settings, lookout: Lookout) -> None:
-        self.profiles: Mapping[str, Profile] = agents.load(settings)
-        self._default = agents.default_agent(settings)
+        self.profiles = Roster(settings)
         self._lookout = lookout
 
     def check(self, agent: str) -> None:
@@ -28,18 +26,28 @@ class Agents:
             known = ", ".join(self.profiles)
             raise Invalid(f"agent: there is no agent {agent!r}, only {known}", code="unknown_agent", param="agent")
 
-    def choose(self, wanted: str | None, of_thread: str | None) -> str:
+    def choose(self, wanted: str | None, of_thread: str | None, model: str | None = None) -> str:
         """The agent of a new run: the one that it names, else its thread's, else the default one.
 
         Raises:
-            Invalid: there is no such agent (`unknown_agent`), or nobody can run it now (`agent_unavailable`).
+            Invalid: there is no such agent (`unknown_agent`), nobody can run it now (`agent_unavailable`), or it does
+                not have the `model` (`unknown_model`).
         """
-        agent = wanted or of_thread or self._default
+        agent = wanted or of_thread or self.profiles.default
         self.check(agent)
         reason = self.unavailable()[agent]
         if reason is not None:
             raise Invalid(f"agent: {agent!r} cannot run now: {reason}", code="agent_unavailable", param="agent")
+        profile = self.profiles[agent]
+        if model is not None and not profile.allows(model):
+            known = f"only {', '.join(profile.models)}" if profile.models else "and chooses its model itself"
+            raise Invalid(f"model: {agent!r} has no model {model!r}, {known}", code="unknown_model", param="model")
         return agent
+
+    def can_steer(self, agent: str) -> bool:
+        """Whether more can be said to it while it works."""
+        profile = self.profiles.get(agent)
+        return profile is not None and "steer" in profile.capabilities
 
     def unavailable(self) -> dict[str, str | None]:
         """Agent id -> why no living worker can run it, in words; None where one can.

@@ -11,7 +11,6 @@ from starlette.exceptions import HTTPException
 
 from longwick import __version__, metrics
 from longwick.broadcast import Publisher
-from longwick.cancellation import CancelAsked
 from longwick.database import Database
 from longwick.errors import LongwickError
 from longwick.queue import Dispatcher
@@ -26,7 +25,7 @@ from web.lookout import Lookout
 from web.openapi import described, operation_id
 from web.page import Page
 from web.problems import problem
-from web.routes import agents, artifacts, events, feed, files, health, runs, threads
+from web.routes import agents, approvals, artifacts, events, feed, files, health, runs, threads
 from web.upload import OVERHEAD_BYTES
 
 # Routes run on up to 40 threads (anyio's default), each with a connection at most; the pool holds twice this size.
@@ -45,9 +44,6 @@ def create_app(settings: Settings) -> FastAPI:
     def tell(announced: list[Any]) -> None:
         metrics.count(announced)
         publisher.publish(announced)
-        for asked in announced:
-            if isinstance(asked, CancelAsked):
-                publisher.ask_to_cancel(asked.run_id)
 
     database = Database(settings.database, pool_size=POOL_SIZE, after_commit=tell)
     dispatcher = Dispatcher(database, settings.redis)
@@ -100,7 +96,7 @@ def create_app(settings: Settings) -> FastAPI:
         app.add_exception_handler(kind, problem)
 
     api = APIRouter(prefix="/api/v1")
-    for routes in (agents, threads, files, runs, events, artifacts, feed):
+    for routes in (agents, threads, files, runs, events, approvals, artifacts, feed):
         api.include_router(routes.router)
     app.include_router(api)
     app.include_router(health.router)

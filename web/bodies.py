@@ -1,12 +1,12 @@
 """What a caller sends: the bodies of requests. (What a caller gets is in web/schemas.py.)"""
 
 import json
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from longwick.models import OnWorkerLost, RunKind
+from longwick.kinds import OnWorkerLost, RunKind
 from longwick.submission import IfBusy
 from longwick.text import clean_json
 
@@ -78,6 +78,20 @@ class ThreadChange(Body):
     """All of it, in place of what there was."""
 
 
+class MoreInput(Body):
+    """What is added to a run at work."""
+
+    input: str = Field(min_length=1, max_length=1_000_000)
+
+
+class Verdict(Body):
+    """What is decided about a tool that an agent wants to use."""
+
+    decision: Literal["allow", "deny"]
+    message: str | None = Field(None, max_length=10_000)
+    """With a denial: what the agent is told."""
+
+
 class NewRun(Body):
     """A run to be accepted."""
 
@@ -90,7 +104,8 @@ class NewRun(Body):
     artifact_generation: bool = True
     """False: the agent gets no way to save files."""
     if_busy: IfBusy = Field(IfBusy.QUEUE, strict=False)
-    """Where the thread has a run that is not over: wait for it, be refused (`thread_busy`), or cancel it first."""
+    """Where the thread has a run that is not over: wait for it, be refused (`thread_busy`), cancel it first, or add
+    this to it, where its agent can take that; else it waits."""
     timeout_seconds: Seconds | None = None
     idle_timeout_seconds: Seconds | None = None
     """The longest silence of the agent."""

@@ -109,6 +109,7 @@ def _in_path(prefix: str, what: str) -> tuple[Any, Any]:
 ThreadId = Annotated[str, *_in_path("thr", "thread")]
 RunId = Annotated[str, *_in_path("run", "run")]
 ArtifactId = Annotated[str, *_in_path("art", "artifact")]
+ApprovalId = Annotated[str, *_in_path("apr", "approval")]
 
 
 def bad_cursor(given: str, wanted: str) -> BadCursor:
@@ -133,8 +134,14 @@ OfThread = Annotated[str, *_in_query("thr", "Only of this thread", _no_thread)]
 AfterThread = Annotated[str, *_after("thr", "a thread")]
 AfterMessage = Annotated[str, *_after("msg", "a message")]
 AfterRun = Annotated[str, *_after("run", "a run")]
+AfterApproval = Annotated[str, *_after("apr", "an approval")]
 AfterArtifact = Annotated[str, *_after("art", "an artifact")]
 Limit = Annotated[int, Query(ge=1, le=1000, description="The most that a page may hold")]
+
+
+def split_at_commas(given: object) -> object:
+    """A query parameter that may be repeated, or name several with commas between them."""
+    return [name for part in given for name in str(part).split(",")] if isinstance(given, list) else given
 
 
 def _whole_number(otherwise: Callable[[str], LongwickError]) -> BeforeValidator:

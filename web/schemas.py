@@ -1,23 +1,19 @@
 """What a caller gets: the bodies of answers. (What a caller sends is in web/bodies.py.)"""
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, PlainSerializer, WithJsonSchema
 
 from longwick import models
-from longwick.models import ArtifactType, Role, RunKind, RunStatus
+from longwick.kinds import ApprovalStatus, ArtifactType, Role, RunKind, RunStatus
 from longwick.paging import Page
-
-
-def _rfc3339(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
+from longwick.times import rfc3339
 
 Moment = Annotated[
     datetime,
-    PlainSerializer(_rfc3339, when_used="json"),
+    PlainSerializer(rfc3339, when_used="json"),
     WithJsonSchema({"type": "string", "format": "date-time", "examples": ["2026-11-22T13:05:09.042Z"]}),
 ]
 
@@ -68,6 +64,29 @@ class Message(Item):
     partial: bool
     """More was to come when its run ended."""
     created_at: Moment
+
+
+class Approval(Item):
+    """A tool that an agent may use only if somebody allows it."""
+
+    run_id: str
+    tool: str
+    input: dict[str, Any]
+    status: ApprovalStatus
+    message: str | None
+    """What the one who decided has said to the agent."""
+    created_at: Moment
+    expires_at: Moment
+    """When it is denied if nobody has decided."""
+    decided_at: Moment | None
+
+
+class Delivery(Answer):
+    """What became of something that was said to a run at work."""
+
+    delivered: bool
+    """False: its agent takes it later in the turn, or else it is the thread's next run."""
+    message_id: str
 
 
 class RunError(Answer):
@@ -216,6 +235,10 @@ class ThreadList(List[Thread]):
 
 class MessageList(List[Message]):
     """A page of messages, oldest first."""
+
+
+class ApprovalList(List[Approval]):
+    """A page of approvals, newest first."""
 
 
 class RunList(List[Run]):

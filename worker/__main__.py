@@ -4,7 +4,7 @@ import argparse
 
 from longwick import logs
 from longwick.errors import BadSetting
-from longwick.models import RunKind
+from longwick.kinds import RunKind
 from longwick.settings import Settings
 from worker.app import work
 

@@ -8,7 +8,7 @@ from typing import Any
 from celery import signals
 
 from longwick.errors import LongwickError
-from longwick.models import RunKind
+from longwick.kinds import RunKind
 from longwick.queue import celery_app
 from longwick.settings import Settings
 from worker.keeper import Stop

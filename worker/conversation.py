@@ -4,18 +4,21 @@ import time
 from collections.abc import Iterable, Sequence
 
 from longwick import values
+from longwick.agents import Profile
 from longwick.errors import Fenced
-from longwick.events import Event, EventType, notice
-from longwick.models import Run, RunStatus
+from longwick.events import DELTAS, Event, notice
+from longwick.kinds import RunStatus
+from longwick.models import Run
+from longwick.outcomes import Outcome
 from longwick.recorder import RunLog
-from longwick.runs import Outcome
 from longwick.text import clean
 from longwick.transcript import Transcript
-from worker.agents import Adapter, End
+from worker.agents import Adapter, Ask, End, Reply
 from worker.ending import Ending, failure
+from worker.exchange import Exchange
 from worker.keeper import Hold, Stop
 from worker.parts import Parts
-from worker.process import CliProcess, Overlong
+from worker.process import Cli, Overlong
 
 TICK_SECONDS = 1.0
 ERROR_CHARACTERS = 2000
@@ -25,10 +28,16 @@ SECRET_CHARACTERS = 6
 """Shorter values of the environment are no secrets, and would tear holes into the text."""
 
 
+class Parked(Exception):
+    """The turn goes on once somebody has decided what its agent asked; it is kept waiting no longer."""
+
+
 class Conversation:
     """One turn's worth of it. `shown` is what a reader has seen of it so far."""
 
     def __init__(self, parts: Parts, run: Run, hold: Hold, log: RunLog) -> None:
+        self.profile: Profile | None = None
+        self.exchange = Exchange(parts, run, hold, log, self.still_ours)
         self.parts = parts
         self.run = run
         self.hold = hold
@@ -41,13 +50,24 @@ class Conversation:
     @property
     def timeout_seconds(self) -> float:
         """The longest that the turn may take."""
-        return self.run.timeout_seconds or self.parts.settings.run_timeout_seconds
+        of_agent = self.profile and self.profile.timeout_seconds
+        return self.run.timeout_seconds or of_agent or self.parts.settings.run_timeout_seconds
 
-    def follow(self, process: CliProcess, adapter: Adapter) -> Outcome:
-        """Write down all that the CLI says until its turn ends, in whatever way."""
-        run, settings = self.run, self.parts.settings
+    @property
+    def idle_seconds(self) -> float:
+        """The longest that the CLI may be silent."""
+        of_agent = self.profile and self.profile.idle_timeout_seconds
+        return self.run.idle_timeout_seconds or of_agent or self.parts.settings.idle_timeout_seconds
+
+    def follow(self, process: Cli, adapter: Adapter) -> Outcome:
+        """Write down all that the CLI says until its turn ends, in whatever way.
+
+        Raises:
+            Fenced: the run is no longer ours.
+            Parked: it waits for a decision, for longer than a CLI is kept.
+        """
+        run = self.run
         started = time.monotonic()
-        idle_seconds = run.idle_timeout_seconds or settings.idle_timeout_seconds
         ending = Ending(process, adapter)
         while True:
             self.hold.tick()
@@ -56,9 +76,15 @@ class Conversation:
             if self.hold.stop is Stop.FENCED:
                 raise Fenced("the lease is lost")
             for line in lines:
-                end = self._take(line, adapter)
-                if end is not None:
-                    return ending.outcome or self._outcome_of(end)
+                end = self._take(line, process, adapter)
+                if end is None:
+                    continue
+                if end.takes_more and ending.outcome is None and self._goes_on(process, adapter):
+                    continue
+                if end.kill:
+                    process.kill()
+                return ending.outcome or self._outcome_of(end)
+            self.exchange.pass_on(process, adapter)
             now = time.monotonic()
             if process.ended:
                 return ending.outcome or self._outcome_without_end(process)
@@ -74,11 +100,15 @@ class Conversation:
                 ending.begin(failure("budget_exceeded", f"The agent has used more than {run.max_cost_usd:g} USD."))
             elif self._too_much():
                 ending.begin(failure("budget_exceeded", f"The agent printed more than {self._most_bytes} bytes."))
-            elif now - process.heard_at > idle_seconds:
-                ending.begin(failure("idle_timeout", f"The agent said nothing for {idle_seconds:g} s."))
+            elif self.exchange.waits:
+                # It is silent because we are.
+                if ending.outcome is None and now - self.exchange.moved_at > self.parts.settings.park_seconds:
+                    raise Parked
+            elif now - max(process.heard_at, self.exchange.moved_at) > self.idle_seconds:
+                ending.begin(failure("idle_timeout", f"The agent said nothing for {self.idle_seconds:g} s."))
             ending.step()
 
-    def _take(self, line: bytes | Overlong, adapter: Adapter) -> End | None:
+    def _take(self, line: bytes | Overlong, process: Cli, adapter: Adapter) -> End | None:
         if isinstance(line, Overlong):
             self.record([notice("warning", "overlong_line", f"The agent printed a line of {line.size} bytes.")])
             return None
@@ -86,10 +116,21 @@ class Conversation:
         if self._too_much():
             return None
         for meant in adapter.translate(line, self.shown):
-            if isinstance(meant, End):
-                return meant
-            self.record([meant])
+            match meant:
+                case End():
+                    return meant
+                case Reply():
+                    process.write(meant.data)
+                case Ask():
+                    self.exchange.ask(meant, process, adapter)
+                case _:
+                    self.record([meant])
         return None
+
+    def _goes_on(self, process: Cli, adapter: Adapter) -> bool:
+        """Whether the user has more to say to a CLI that has come to the end of its turn; it is told then."""
+        self.hold.news.set()
+        return self.exchange.pass_on(process, adapter)
 
     @property
     def _most_bytes(self) -> int:
@@ -100,7 +141,7 @@ class Conversation:
 
     def record(self, events: Iterable[Event]) -> None:
         for event in events:
-            if event.type in (EventType.MESSAGE_DELTA, EventType.REASONING_DELTA):
+            if event.type in DELTAS:
                 self.shown.add(event.type, event.data)
                 kept = event
             else:
@@ -120,7 +161,7 @@ class Conversation:
             return failure(end.error_code, self._redacted(clean(end.error_message or ""))[:ERROR_CHARACTERS])
         return Outcome(RunStatus.SUCCEEDED, end.text if end.text is not None else self.shown.text)
 
-    def _outcome_without_end(self, process: CliProcess) -> Outcome:
+    def _outcome_without_end(self, process: Cli) -> Outcome:
         if process.returncode == 0:
             return failure("no_result", "The agent ended without a result.")
         status = process.returncode or 0

@@ -2,10 +2,10 @@
 
 import time
 
-from longwick.models import RunStatus
-from longwick.runs import Outcome
+from longwick.kinds import RunStatus
+from longwick.outcomes import Outcome
 from worker.agents import Adapter
-from worker.process import CliProcess
+from worker.process import Cli
 
 PATIENCE_SECONDS = 5.0
 """How long a CLI has for each way of being asked to stop."""
@@ -19,7 +19,7 @@ def failure(code: str, message: str) -> Outcome:
 class Ending:
     """Ends a CLI step by step: its own way of being interrupted, then SIGINT, then SIGKILL to the group."""
 
-    def __init__(self, process: CliProcess, adapter: Adapter) -> None:
+    def __init__(self, process: Cli, adapter: Adapter) -> None:
         self.outcome: Outcome | None = None
         self._steps = [
             lambda: process.write(adapter.interrupt()),

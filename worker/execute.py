@@ -5,22 +5,22 @@ import time
 from collections.abc import Callable
 from typing import BinaryIO
 
-from longwick import artifacts, metrics, runs, seams, sessions, threads, transcript, values
+from longwick import approvals, artifacts, metrics, runs, seams, sessions, threads, transcript, values
 from longwick.agents import Profile
 from longwick.artifacts import Quota, Save
 from longwick.database import Db
 from longwick.errors import BadName, Fenced, LongwickError, StorageFull, Unavailable
 from longwick.events import Event, notice
+from longwick.kinds import RunStatus
 from longwick.logs import bound
-from longwick.models import Run, RunStatus
+from longwick.models import Run
+from longwick.outcomes import Outcome
 from longwick.recorder import RunLog
-from longwick.runs import Outcome
-from longwick.settings import environ_values
 from longwick.storage import CHUNK
 from longwick.text import clean
-from longwick.transcript import Transcript
+from longwick.transcript import Block
 from worker.agents import Adapter, Said, Turn, adapter_for
-from worker.conversation import TICK_SECONDS, Conversation
+from worker.conversation import TICK_SECONDS, Conversation, Parked
 from worker.ending import failure
 from worker.keeper import Hold, Stop
 from worker.parts import Parts
@@ -37,7 +37,8 @@ LINGER_SECONDS = 30.0
 def execute(parts: Parts, run_id: str) -> Run | None:
     """Claim a run, run its agent, settle it. None when the run was not to be had, or was taken away meanwhile."""
     claimed_at = time.monotonic()
-    run = parts.database.write(lambda db: runs.claim(db, run_id, parts.worker_id, {}))
+    started = {name: profile.started for name, profile in parts.agents.items()}
+    run = parts.database.write(lambda db: runs.claim(db, run_id, parts.worker_id, started))
     if run is None:
         return None
     seams.passed("claimed")
@@ -87,6 +88,7 @@ class Attempt:
         if profile is None or reason:
             self.settle(failure("agent_unavailable", f"The agent {self.run.agent!r} cannot run here: {reason}."))
             return
+        self.conversation.profile = profile
         try:
             turn = self._prepare()
         except Unavailable as error:
@@ -110,6 +112,8 @@ class Attempt:
                     self._collect(folder)
                     self.settle(outcome)
                     self._let_it_exit(process)
+            except Parked:
+                self._park()
             finally:
                 kill_adopted(self.run.id)
 
@@ -117,13 +121,17 @@ class Attempt:
         """Register the session, note that the CLI is about to start, and gather what it is told; in one transaction."""
         run, wants_files = self.run, self.run.artifact_generation
 
-        def prepare(db: Db) -> tuple[list[Said], sessions.Opened | None, Transcript]:
+        def prepare(db: Db) -> tuple[list[Said], sessions.Opened | None]:
             session = sessions.open_session(db, run, self.conversation.timeout_seconds + 60) if wants_files else None
             runs.mark_spawned(db, run)
-            history = [Said(role.value, text) for role, text in threads.history(db, run)]
-            return history, session, transcript.of_run(db, run.id) if run.attempt > 1 else Transcript()
+            if run.attempt > 1:
+                self.conversation.shown = transcript.of_run(db, run.id)
+                self.conversation.exchange.decided = approvals.of_parked(db, run)
+                done[:] = transcript.blocks(db, run.id)
+            return [Said(role.value, text) for role, text in threads.history(db, run)], session
 
-        history, session, self.conversation.shown = self.parts.database.write(prepare)
+        done: list[Block] = []
+        history, session = self.parts.database.write(prepare)
         seams.passed("spawn marked")
         self.session_id = session.id if session else None
         token = session.token if session else None
@@ -135,13 +143,16 @@ class Attempt:
             history,
             run.model,
             self.conversation.shown.text,
+            done,
+            list(self.conversation.exchange.decided),
+            max_cost_usd=run.max_cost_usd,
             mcp_url=self.parts.settings.mcp_url if token else None,
             mcp_token=token,
         )
 
     def _spawn(self, profile: Profile, turn: Turn, adapter: Adapter, folder: Workspace) -> CliProcess:
-        launch = adapter.launch(folder.work)
-        given = [turn.mcp_token or "", *environ_values(profile.pass_env).values(), *profile.env.values()]
+        launch = adapter.launch(folder.work, folder.home)
+        given = [turn.mcp_token or "", *profile.environ.values()]
         self.conversation.secrets = given
         env = folder.environ(profile, turn, launch.env)
         process = CliProcess(launch.argv, env=env, folder=folder.work, wake=self.hold.wake)
@@ -243,12 +254,18 @@ class Attempt:
 
     def _give_back(self, reason: str) -> bool:
         """Give the run to the next worker, where it was not started yet or may be started again."""
+        return self._hand_on(lambda db, closing: runs.requeue(db, self.run.id, self.run.attempt, reason, closing))
+
+    def _park(self) -> None:
+        """Let the run wait for a decision without a worker."""
+        if not self._hand_on(lambda db, closing: approvals.park(db, self.run.id, self.run.attempt, closing)):
+            self.settle(Outcome(RunStatus.CANCELLED, partial=True))
+
+    def _hand_on(self, write: Callable[[Db, list[Event]], Run | None]) -> bool:
+        """End the attempt so that the run can go on with another; whether it was still to be had."""
         self.log.flush(wait=self.conversation.still_ours)
         closing = [self._kept(event) for event in self.conversation.shown.close(partial=True)]
         handed: list[Run | None] = []
-        self._until_done(
-            lambda: handed.append(
-                self.parts.database.write(lambda db: runs.requeue(db, self.run.id, self.run.attempt, reason, closing))
-            )
-        )
+        self._until_done(lambda: handed.append(self.parts.database.write(lambda db: write(db, closing))))
+        self.parts.dispatcher.wake()
         return handed != [None]

@@ -17,11 +17,12 @@ from typing import Self
 
 from redis.exceptions import RedisError
 
-from longwick import leases, metrics
-from longwick.broadcast import CANCEL_CHANNEL, PAUSE_SECONDS, connect
-from longwick.database import Database
+from longwick import approvals, leases, metrics, steering
+from longwick.broadcast import NEWS_CHANNEL, PAUSE_SECONDS, connect
+from longwick.database import Database, Db
 from longwick.errors import LongwickError
 from longwick.leases import Listed
+from longwick.models import JsonObject
 from longwick.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -50,6 +51,10 @@ class Hold:
         self.stop: Stop | None = None
         self.kill: Callable[[], None] = lambda: None
         """Ends the CLI at once, whatever the run's thread is doing."""
+        self.asking: tuple[str, ...] = ()
+        """Ids of the approvals that its CLI waits for."""
+        self.news = threading.Event()
+        """Set when the record may have something for the CLI: a decision, or more that the user has to say."""
         self.renewed_at = claimed_at
         self.ticked = True
         self._ears, self._mouth = socket.socketpair()
@@ -67,6 +72,12 @@ class Hold:
             with contextlib.suppress(OSError):
                 self._mouth.send(b"!")
 
+    def tell_news(self) -> None:
+        """Have the run's thread look at the record."""
+        self.news.set()
+        with contextlib.suppress(OSError):
+            self._mouth.send(b"!")
+
     def hear(self) -> None:
         """Take note of the wake-ups so far."""
         with contextlib.suppress(BlockingIOError):
@@ -80,7 +91,11 @@ class Hold:
 class Keeper:
     """The holds of this worker, and its place on the list of workers. Enter it to start its threads."""
 
-    def __init__(self, settings: Settings, database: Database, listed: Listed) -> None:
+    def __init__(
+        self, settings: Settings, database: Database, listed: Listed, agents: Callable[[], JsonObject] | None = None
+    ) -> None:
+        """`agents` tells what the list is to say of them, whenever it is asked."""
+        self._agents = agents or (lambda: listed.agents)
         self._settings = settings
         self._database = database
         self._listed = listed
@@ -155,6 +170,9 @@ class Keeper:
 
     def beat(self) -> None:
         """Renew the leases of the runs that have ticked; those that are no longer ours are fenced."""
+        if (agents := self._agents()) != self._listed.agents:
+            self._listed = replace(self._listed, agents=agents)
+            self._database.write(lambda db: leases.list_worker(db, self._listed))
         alive = [hold for hold in self.holds() if hold.ticked]
         for hold in alive:
             hold.ticked = False
@@ -173,11 +191,23 @@ class Keeper:
         self.look_for_wishes()
 
     def look_for_wishes(self) -> None:
-        """Ask the record which of our runs somebody wants cancelled."""
+        """Ask the record which of our runs somebody wants cancelled, and for which it has something else."""
         holds = {hold.run_id: hold for hold in self.holds()}
-        if holds:
-            for run_id in self._database.read(lambda db: leases.cancel_wishes(db, list(holds))):
-                holds[run_id].ask_to_stop(Stop.CANCELLED)
+        if not holds:
+            return
+        asking = [approval for hold in holds.values() for approval in hold.asking]
+
+        def look(db: Db) -> tuple[set[str], set[str]]:
+            news = steering.runs_with_undelivered(db, list(holds))
+            return leases.cancel_wishes(db, list(holds)), news | (
+                approvals.runs_decided(db, asking) if asking else set()
+            )
+
+        cancelled, told = self._database.read(look)
+        for run_id in cancelled:
+            holds[run_id].ask_to_stop(Stop.CANCELLED)
+        for run_id in told & holds.keys():
+            holds[run_id].tell_news()
 
     def _guard_for_ever(self) -> None:
         limit = self._settings.lease_seconds * SELF_FENCE
@@ -194,7 +224,7 @@ class Keeper:
         while not self._stopping.is_set():
             try:
                 with connect(self._settings.redis) as redis, redis.pubsub(ignore_subscribe_messages=True) as heard:
-                    heard.subscribe(CANCEL_CHANNEL)
+                    heard.subscribe(NEWS_CHANNEL)
                     while not self._stopping.is_set():
                         message = heard.get_message(timeout=0.4)
                         if message and message["data"].decode("ascii", "replace") in self._holds:

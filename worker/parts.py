@@ -8,13 +8,14 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from longwick import agents, metrics
-from longwick.agents import Profile
+from longwick import metrics
+from longwick.agents import Profile, Roster
 from longwick.broadcast import Publisher
 from longwick.database import Database
 from longwick.ids import new_id
+from longwick.kinds import RunKind
 from longwick.leases import Listed
-from longwick.models import RunKind
+from longwick.models import JsonObject
 from longwick.queue import Dispatcher
 from longwick.recorder import Recorder
 from longwick.settings import Settings
@@ -53,11 +54,16 @@ def capacity(lanes: Sequence[RunKind], concurrency: int) -> dict[str, int]:
     }
 
 
+def about(roster: Roster) -> JsonObject:
+    """What the list of workers says of each agent."""
+    return {name: {"unavailable": p.unavailable(), "concurrency": p.concurrency} for name, p in roster.items()}
+
+
 @contextmanager
 def assemble(settings: Settings, lanes: Sequence[RunKind], concurrency: int) -> Iterator[Parts]:
     """Build all parts and start their threads; on leaving, stop them in the opposite order."""
     worker_id = new_id("wrk")
-    profiles = agents.load(settings)
+    roster = Roster(settings)
     with ExitStack() as stack:
         publisher = stack.enter_context(Publisher(settings.redis))
 
@@ -75,9 +81,9 @@ def assemble(settings: Settings, lanes: Sequence[RunKind], concurrency: int) -> 
             socket.gethostname(),
             os.getpid(),
             capacity(lanes, concurrency),
-            {name: {"unavailable": p.unavailable(), "concurrency": p.concurrency} for name, p in profiles.items()},
+            about(roster),
         )
-        keeper = stack.enter_context(Keeper(settings, database, listed))
+        keeper = stack.enter_context(Keeper(settings, database, listed, lambda: about(roster)))
         stack.enter_context(Sweeper(settings, database, dispatcher))
         recorder = stack.enter_context(Recorder(database))
         metrics.CLIS_RUNNING.set_function(lambda: len(live_pids))
@@ -86,7 +92,7 @@ def assemble(settings: Settings, lanes: Sequence[RunKind], concurrency: int) -> 
         yield Parts(
             settings=settings,
             worker_id=worker_id,
-            agents=profiles,
+            agents=roster,
             database=database,
             storage=FolderStorage(settings.blobs),
             recorder=recorder,

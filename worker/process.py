@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Self
+from typing import Protocol, Self
 
 LINE_BYTES = 32 * 2**20
 READ_BYTES = 64 * 1024
@@ -41,6 +41,24 @@ class Overlong:
     """A line that was longer than `LINE_BYTES`, and dropped; its size in bytes."""
 
     size: int
+
+
+class Cli(Protocol):
+    """A CLI at work on one turn, whether the process is its own or serves others, too."""
+
+    ended: bool
+    heard_at: float
+    returncode: int | None
+
+    def poll(self, seconds: float) -> list[bytes | Overlong]: ...
+    def write(self, data: bytes) -> None: ...
+    def close_input(self) -> None: ...
+    def interrupt(self) -> None: ...
+    def kill(self) -> None: ...
+    @property
+    def stderr_tail(self) -> str: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *exc: object) -> None: ...
 
 
 class CliProcess:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
-from longwick import leases
+from longwick import approvals, leases
 from longwick.database import Database, Db
 from longwick.errors import LongwickError
 from longwick.hints import forget_hints
@@ -66,6 +66,8 @@ class Sweeper:
         # A worker without a lease's worth of beats takes no more runs; it lists itself again if it comes back.
         for worker_id, _ in self._workers.standing_still(beats, self._settings.lease_seconds):
             self._database.write(lambda db, gone=worker_id: _retire_dead(db, gone))  # type: ignore[misc]
+        if self._database.read(approvals.any_due):
+            self._database.write(approvals.expire_due)
         self._zombies = strays.bury(self._zombies, live_pids)
         self._dispatcher.wake()
 

@@ -5,7 +5,8 @@ from typing import Any
 from celery import Celery
 from celery.exceptions import Ignore
 
-from longwick.models import Run, RunStatus
+from longwick.kinds import RunStatus
+from longwick.models import Run
 from longwick.queue import EXECUTE_TASK
 from worker.execute import execute
 from worker.parts import Parts

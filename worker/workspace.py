@@ -32,15 +32,18 @@ class Workspace:
     def work(self) -> Path:
         return self.folder / "work"
 
+    @property
+    def home(self) -> Path:
+        return self.folder / "home"
+
     def environ(self, profile: Profile, turn: Turn, more: Mapping[str, str]) -> dict[str, str]:
         """All variables that the CLI gets."""
         env = {
             **environ_values(["PATH"]),
-            "HOME": str(self.folder / "home"),
+            "HOME": str(self.home),
             "TMPDIR": str(self.folder / "tmp"),
             "LANG": "C.UTF-8",
-            **environ_values(profile.pass_env),
-            **profile.env,
+            **profile.environ,
             **more,
             "LONGWICK_RUN_ID": turn.run_id,
             "LONGWICK_THREAD_ID": turn.thread_id,

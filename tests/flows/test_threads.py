@@ -16,8 +16,9 @@ from stack import Json, Reader, Stack, check_whole
 from waiting import wait_for
 
 from longwick.database import Database
+from longwick.kinds import RunStatus
 from longwick.leases import all_held
-from longwick.models import Run, RunStatus
+from longwick.models import Run
 
 
 class Feed:

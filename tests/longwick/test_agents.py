@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from longwick import agents
-from longwick.agents import Profile, default_agent
+from longwick.agents import BUILT_IN, Profile, Roster
 from longwick.errors import BadSetting
 from longwick.settings import Settings
 
@@ -49,9 +49,9 @@ command = ["true"]
 # What there is
 
 
-def test_without_a_file_there_is_the_demo() -> None:
+def test_without_a_file_there_are_the_built_in_ones() -> None:
     found = agents.load(settings())
-    assert found.keys() == {"demo"}
+    assert list(found) == ["demo", "claude", "codex", "claude-coding", "codex-coding"]
     assert found["demo"].unavailable() is None
 
 
@@ -67,7 +67,7 @@ def test_the_demo_can_be_run_from_anywhere(tmp_path: Path) -> None:
 def test_a_file_adds_agents_in_its_order(file: Path) -> None:
     file.write_text(GOOD)
     found = agents.load(settings(file))
-    assert list(found) == ["demo", "mine", "with space"]
+    assert list(found) == [*BUILT_IN, "mine", "with space"]
     assert found["mine"] == Profile(
         adapter="jsonl",
         command=["python3", f"{file.parent}/my agent.py", f"--log={file.parent}/log"],
@@ -98,7 +98,7 @@ def test_a_file_may_replace_the_demo(file: Path) -> None:
 @pytest.mark.parametrize("content", ["", "[agents]\n", "# nothing yet\n"])
 def test_an_empty_file_adds_nothing(content: str, file: Path) -> None:
     file.write_text(content)
-    assert agents.load(settings(file)).keys() == {"demo"}
+    assert agents.load(settings(file)).keys() == BUILT_IN.keys()
 
 
 def test_a_file_that_an_editor_has_marked_as_utf8_is_read(file: Path) -> None:
@@ -111,8 +111,8 @@ def test_a_file_that_an_editor_has_marked_as_utf8_is_read(file: Path) -> None:
 
 def test_the_demo_is_the_default_unless_another_is_named(file: Path) -> None:
     file.write_text(GOOD)
-    assert default_agent(settings(file)) == "demo"
-    assert default_agent(settings(file, default_agent="mine")) == "mine"
+    assert Roster(settings(file)).default == "demo"
+    assert Roster(settings(file, default_agent="mine")).default == "mine"
     assert "mine" in agents.load(settings(file, default_agent="mine"))
 
 
@@ -120,7 +120,7 @@ def test_a_default_that_does_not_exist_is_refused_and_says_what_does(file: Path)
     message = refused(file, GOOD, default_agent="mien")
     assert message.startswith("LONGWICK_DEFAULT_AGENT: ")
     assert "'mien'" in message
-    assert "demo, mine, with space" in message
+    assert message.endswith(", mine, with space")
 
 
 # Whether it can run

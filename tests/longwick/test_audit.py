@@ -11,9 +11,10 @@ from longwick.artifacts import Quota, Save
 from longwick.audit import Audited
 from longwick.database import Database
 from longwick.events import Event, EventType
+from longwick.kinds import OnWorkerLost, RunStatus
 from longwick.leases import Held
-from longwick.models import OnWorkerLost, Run, RunEvents, RunStatus
-from longwick.runs import Outcome
+from longwick.models import Run, RunEvents
+from longwick.outcomes import Outcome
 from longwick.storage import FolderStorage
 
 

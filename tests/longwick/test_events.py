@@ -9,8 +9,9 @@ from longwick import events, runs
 from longwick.database import Database
 from longwick.errors import Fenced
 from longwick.events import Append, Event, EventType
-from longwick.models import Run, RunStatus
-from longwick.runs import Outcome
+from longwick.kinds import RunStatus
+from longwick.models import Run
+from longwick.outcomes import Outcome
 
 
 def delta(text: str) -> Event:

@@ -8,7 +8,8 @@ from scene import OWNER, list_worker, new_thread, queued_run, running_run
 from longwick import hints, runs
 from longwick.database import Database, utc_now
 from longwick.hints import choose_hints, take_hints
-from longwick.models import Run, RunKind
+from longwick.kinds import RunKind
+from longwick.models import Run
 
 
 def hinted(database: Database) -> list[str]:

@@ -7,9 +7,11 @@ from longwick import cancellation, events, leases, runs, sessions, threads, tran
 from longwick.database import Database
 from longwick.errors import Fenced
 from longwick.events import Event, EventType
+from longwick.kinds import OnWorkerLost, RunStatus
 from longwick.leases import Held, Listed, Watch
-from longwick.models import OnWorkerLost, Run, RunStatus
-from longwick.runs import MOST_ATTEMPTS, Outcome
+from longwick.models import Run
+from longwick.outcomes import Outcome
+from longwick.runs import MOST_ATTEMPTS
 
 LISTED = Listed("wrk_test", "host", 1, {"chat": 2}, {"demo": {"unavailable": None, "concurrency": None}})
 

@@ -16,9 +16,11 @@ from longwick.audit import audit_run
 from longwick.database import Database, Db
 from longwick.errors import Conflict, Fenced, NotFound
 from longwick.events import Event, EventType
+from longwick.kinds import OnWorkerLost, RunStatus
 from longwick.leases import Held
-from longwick.models import Lease, OnWorkerLost, Run, RunStatus
-from longwick.runs import MOST_ATTEMPTS, NewRun, Outcome
+from longwick.models import Lease, Run
+from longwick.outcomes import Outcome
+from longwick.runs import MOST_ATTEMPTS, NewRun
 from longwick.submission import IfBusy, Once
 
 WORKER = "wrk_life"

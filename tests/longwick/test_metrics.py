@@ -7,7 +7,7 @@ from scene import new_thread, queued_run, running_run, spawned_run
 
 from longwick import leases, metrics
 from longwick.database import Database
-from longwick.models import RunKind
+from longwick.kinds import RunKind
 
 
 def value(name: str, **labels: str) -> float:

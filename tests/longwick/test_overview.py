@@ -6,9 +6,10 @@ from scene import OWNER, fresh, new_thread, queued_run, running_run
 from longwick import artifacts, cancellation, overview, runs, threads
 from longwick.artifacts import Save
 from longwick.database import Database
-from longwick.models import Artifact, Blob, Run, RunStatus
+from longwick.kinds import RunStatus
+from longwick.models import Artifact, Blob, Run
+from longwick.outcomes import Outcome
 from longwick.overview import TEXT_CHARACTERS, Glance
-from longwick.runs import Outcome
 from longwick.storage import describe
 
 

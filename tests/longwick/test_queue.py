@@ -7,7 +7,7 @@ from scene import list_worker, queued_run, running_run, spawned_run
 from longwick import leases
 from longwick.broadcast import connect
 from longwick.database import Database
-from longwick.models import RunKind
+from longwick.kinds import RunKind
 from longwick.queue import Dispatcher
 
 

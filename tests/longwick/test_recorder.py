@@ -13,9 +13,10 @@ from longwick import events, runs
 from longwick.database import Database
 from longwick.errors import Fenced, Unavailable
 from longwick.events import DELTA_CHARACTERS, Event, EventType
-from longwick.models import Run, RunStatus
+from longwick.kinds import RunStatus
+from longwick.models import Run
+from longwick.outcomes import Outcome
 from longwick.recorder import PENDING_BYTES, Recorder, RunLog
-from longwick.runs import Outcome
 
 
 def delta(text: str, block: str = "m") -> Event:

@@ -4,12 +4,13 @@ import pytest
 from scene import OWNER, check_log, fresh, log_of, new_thread, queued_run, running_run, spawned_run, types_of
 
 from longwick import backlog, cancellation, leases, runs, sessions, threads
-from longwick.cancellation import CancelAsked
 from longwick.database import Database
 from longwick.errors import Conflict, Fenced, NotFound
 from longwick.events import Event, EventType
-from longwick.models import Run, RunStatus
-from longwick.runs import Outcome
+from longwick.kinds import RunStatus
+from longwick.models import Run
+from longwick.news import News
+from longwick.outcomes import Outcome
 
 
 def settle(database: Database, run: Run, outcome: Outcome, attempt: int = 1) -> Run | None:
@@ -116,7 +117,7 @@ def test_a_wish_to_cancel_a_running_run_is_noted_closes_its_session_and_is_annou
     wished = database.write(lambda db: cancellation.request(db, OWNER, run.id))
     assert wished.status is RunStatus.RUNNING
     assert wished.cancel_requested_at is not None
-    assert told == [CancelAsked(run.id)]
+    assert told == [News(run.id)]
     assert database.read(lambda db: sessions.authenticate(db, opened.token)) is None
     again = database.write(lambda db: cancellation.request(db, OWNER, run.id))
     assert again.cancel_requested_at == wished.cancel_requested_at

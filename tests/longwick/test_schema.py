@@ -11,7 +11,8 @@ from sqlalchemy import Column, MetaData, Table, inspect, select, text, update
 from longwick import schema
 from longwick.columns import text_enum
 from longwick.database import Database, Db, utc_now
-from longwick.models import Artifact, ArtifactType, Blob, Thread
+from longwick.kinds import ArtifactType
+from longwick.models import Artifact, Blob, Thread
 
 ROOT = Path(__file__).parents[2]
 MIGRATE = "import sys; from longwick import database, schema; schema.upgrade(database.Database(sys.argv[1]))"

@@ -12,8 +12,10 @@ from longwick import cancellation, events, runs, submission, threads
 from longwick.database import Database, Db, utc_now
 from longwick.errors import Conflict, Invalid, NotFound
 from longwick.events import Event, EventType
-from longwick.models import IdempotencyKey, OnWorkerLost, Run, RunKind, RunStatus, Thread
-from longwick.runs import NewRun, Outcome
+from longwick.kinds import OnWorkerLost, RunKind, RunStatus
+from longwick.models import IdempotencyKey, Run, Thread
+from longwick.outcomes import Outcome
+from longwick.runs import NewRun
 from longwick.submission import FORGOTTEN_AT_ONCE, KEY_HOURS, IfBusy, Once
 
 HELLO = NewRun("hello", "demo")

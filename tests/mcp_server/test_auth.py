@@ -10,8 +10,8 @@ from mcp_agent import LEGACY, MODERN, Agent, claim, request, said, served, start
 
 from longwick import cancellation, runs, threads
 from longwick.database import Database, Db
-from longwick.models import RunStatus
-from longwick.runs import Outcome
+from longwick.kinds import RunStatus
+from longwick.outcomes import Outcome
 from longwick.settings import Settings
 from mcp_server.app import create_app
 

@@ -23,8 +23,9 @@ from longwick.artifacts import Quota, Save
 from longwick.database import Database, Db, utc_now
 from longwick.errors import StorageFull
 from longwick.ids import new_id
-from longwick.models import Artifact, ArtifactType, RunStatus
-from longwick.runs import Outcome
+from longwick.kinds import ArtifactType, RunStatus
+from longwick.models import Artifact
+from longwick.outcomes import Outcome
 from longwick.settings import Settings
 from longwick.storage import FolderStorage, Stored, describe
 from mcp_server.app import create_app

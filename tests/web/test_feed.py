@@ -14,8 +14,9 @@ from longwick import artifacts, cancellation, overview, runs, sessions, threads
 from longwick.artifacts import Quota, Save
 from longwick.database import Database
 from longwick.errors import Unavailable
-from longwick.models import OnWorkerLost, Run, RunStatus
-from longwick.runs import Outcome
+from longwick.kinds import OnWorkerLost, RunStatus
+from longwick.models import Run
+from longwick.outcomes import Outcome
 from longwick.storage import describe
 from web import feed as feed_module
 from web.feed import Feed, Onlooker

@@ -13,11 +13,12 @@ from starlette.testclient import TestClient
 from waiting import wait_for
 
 from longwick import leases, runs
-from longwick.broadcast import CANCEL_CHANNEL
+from longwick.broadcast import NEWS_CHANNEL
 from longwick.database import Database
+from longwick.kinds import RunKind, RunStatus
 from longwick.leases import Listed
-from longwick.models import Run, RunKind, RunStatus
-from longwick.runs import Outcome
+from longwick.models import Run
+from longwick.outcomes import Outcome
 from longwick.settings import Settings
 
 API = "/api/v1"
@@ -206,7 +207,7 @@ def test_a_queued_run_is_cancelled_at_once_and_again(client: TestClient, databas
 def test_the_wish_to_cancel_what_runs_is_noted_and_told(client: TestClient, database: Database, redis_url: str) -> None:
     run = running_run(database)
     with redis.Redis.from_url(redis_url) as connection, connection.pubsub() as ears:
-        ears.subscribe(CANCEL_CHANNEL)
+        ears.subscribe(NEWS_CHANNEL)
         wait_for(lambda: ears.get_message(), what="the subscription")
         answer = client.post(f"{API}/runs/{run.id}/cancel")
         assert (answer.status_code, answer.json()["status"]) == (202, "running")

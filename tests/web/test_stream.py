@@ -15,8 +15,9 @@ from longwick.broadcast import Publisher, encode, run_channel
 from longwick.database import Database
 from longwick.errors import NotFound
 from longwick.events import Batch, Event, EventType
-from longwick.models import Run, RunStatus
-from longwick.runs import Outcome
+from longwick.kinds import RunStatus
+from longwick.models import Run
+from longwick.outcomes import Outcome
 from web import hub as hub_module
 from web import stream as stream_module
 from web.hub import VIEWER_BYTES, Hub, Live, Viewer

@@ -14,9 +14,9 @@ from waiting import wait_for
 
 from longwick import leases, runs
 from longwick.database import Database
+from longwick.kinds import OnWorkerLost, RunStatus
 from longwick.leases import Listed
-from longwick.models import OnWorkerLost, RunStatus
-from longwick.runs import Outcome
+from longwick.outcomes import Outcome
 from longwick.settings import Settings
 
 API = "/api/v1"

@@ -9,8 +9,9 @@ from starlette.testclient import TestClient
 
 from longwick import runs, sessions
 from longwick.database import Database
-from longwick.models import Run, RunStatus
-from longwick.runs import Outcome
+from longwick.kinds import RunStatus
+from longwick.models import Run
+from longwick.outcomes import Outcome
 from longwick.settings import Settings
 
 API = "/api/v1"

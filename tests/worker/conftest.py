@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from postgres import Postgres
 
-from longwick.models import RunKind
+from longwick.kinds import RunKind
 from longwick.settings import Settings
 from longwick.valkey import Valkey
 from worker.parts import Parts, assemble

@@ -26,8 +26,9 @@ from longwick.agents import Profile
 from longwick.database import Db
 from longwick.errors import StorageFull, Unavailable
 from longwick.events import TERMINAL_EVENTS, Event
+from longwick.kinds import OnWorkerLost, Role, RunStatus
 from longwick.leases import Held
-from longwick.models import AgentSession, Artifact, Message, OnWorkerLost, Role, Run, RunStatus, Thread
+from longwick.models import AgentSession, Artifact, Message, Run, Thread
 from longwick.storage import Incoming, Stored
 from longwick.transcript import Transcript
 from worker import ending as ending_module

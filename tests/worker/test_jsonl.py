@@ -13,7 +13,7 @@ from longwick.agents import Profile
 from longwick.events import DELTA_CHARACTERS, Event, EventType
 from longwick.text import clean
 from longwick.transcript import Transcript
-from worker.agents import Adapter, End, Said, Turn
+from worker.agents import End, Said, Turn
 from worker.agents.jsonl import JsonLines
 
 PROFILE = Profile(adapter="jsonl", command=["agent", "--flag"])
@@ -25,7 +25,7 @@ class Conversation:
     """What became of the lines so far."""
 
     def __init__(self) -> None:
-        self.adapter: Adapter = JsonLines(PROFILE, TURN)
+        self.adapter = JsonLines(PROFILE, TURN)
         self.shown = Transcript()
         self.events: list[Event] = []
         self.end: End | None = None
@@ -73,7 +73,7 @@ def result(words: str | None = None) -> Line:
 
 
 def test_it_is_told_its_turn_with_what_was_said_before_in_one_line_of_ascii() -> None:
-    launch = JsonLines(PROFILE, TURN).launch(Path("/anywhere"))
+    launch = JsonLines(PROFILE, TURN).launch(Path("/anywhere"), Path("/home"))
     assert launch.argv == ["agent", "--flag"]
     assert launch.env == {}
     assert launch.opening.count(b"\n") == 1

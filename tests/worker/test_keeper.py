@@ -14,10 +14,12 @@ from longwick import cancellation, leases, runs
 from longwick.broadcast import Publisher
 from longwick.database import Database
 from longwick.errors import Unavailable
+from longwick.kinds import RunStatus
 from longwick.leases import Listed
-from longwick.models import Run, RunStatus
+from longwick.models import Run
+from longwick.news import News
+from longwick.outcomes import Outcome
 from longwick.queue import Dispatcher
-from longwick.runs import Outcome
 from longwick.settings import Settings
 from worker.keeper import Hold, Keeper, Stop
 from worker.sweeper import Sweeper, proof_of_life
@@ -118,7 +120,7 @@ def test_a_wish_to_cancel_is_heard_over_redis_long_before_the_next_beat(settings
         database.write(lambda db: cancellation.request(db, OWNER, run.id))
 
         def heard() -> bool:
-            publisher.ask_to_cancel(run.id)
+            publisher.publish([News(run.id)])
             return held.stop is Stop.CANCELLED
 
         wait_for(heard, what="the wish")

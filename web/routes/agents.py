@@ -21,8 +21,8 @@ def list_agents(agents: TheAgents) -> AgentList:
             description=profile.description,
             available=reasons[agent] is None,
             reason=reasons[agent],
-            models=[],
-            capabilities=[],
+            models=profile.models,
+            capabilities=profile.capabilities,
         )
         for agent, profile in agents.profiles.items()
     ]

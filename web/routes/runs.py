@@ -1,19 +1,21 @@
 """Runs: accepted, looked at, cancelled, accepted again."""
 
 import json
+import time
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 from pydantic import BeforeValidator
 
-from longwick import artifacts, backlog, cancellation, models, runs, seams, submission, threads
+from longwick import artifacts, backlog, cancellation, models, runs, seams, steering, submission, threads
 from longwick.database import Database, Db
-from longwick.models import RunKind, RunStatus
+from longwick.errors import Conflict
+from longwick.kinds import RunKind, RunStatus
 from longwick.queue import Dispatcher
 from longwick.settings import Settings
 from longwick.submission import Once
 from web.agents import Agents
-from web.bodies import NewRun
+from web.bodies import MoreInput, NewRun
 from web.dependencies import (
     AfterArtifact,
     AfterRun,
@@ -27,11 +29,16 @@ from web.dependencies import (
     TheDispatcher,
     TheRecord,
     TheSettings,
+    split_at_commas,
 )
 from web.openapi import made, responses
-from web.schemas import Artifact, ArtifactList, Run, RunList
+from web.schemas import Artifact, ArtifactList, Delivery, Run, RunList
 
 router = APIRouter(prefix="/runs", tags=["runs"])
+
+DELIVERY_SECONDS = 1.5
+"""How long a caller waits to hear whether its words have reached the agent."""
+LOOK_AGAIN_SECONDS = 0.05
 
 
 def accept(
@@ -64,7 +71,7 @@ def accept(
     of_thread, before = record.read(look) if thread_id or once else (None, None)
     if before is not None:
         return before
-    agent = agents.choose(asked.agent, of_thread)
+    agent = agents.choose(asked.agent, of_thread, asked.model)
     new = runs.NewRun(
         asked.input,
         agent,
@@ -88,6 +95,7 @@ def accept(
             if_busy=asked.if_busy,
             once=once,
             most_queued=settings.queued_per_owner,
+            can_steer=agents.can_steer,
         )
         return _shown(db, accepted)
 
@@ -124,13 +132,9 @@ def create_run(
     return run
 
 
-def _split(given: object) -> object:
-    return [name for part in given for name in str(part).split(",")] if isinstance(given, list) else given
-
-
 Statuses = Annotated[
     list[RunStatus],
-    BeforeValidator(_split),
+    BeforeValidator(split_at_commas),
     Query(default_factory=list, description="Only of these statuses; repeated, or with commas between them"),
 ]
 
@@ -169,6 +173,21 @@ def cancel_run(run_id: RunId, caller: TheCaller, record: TheRecord, dispatcher: 
     run = record.write(lambda db: _shown(db, cancellation.request(db, caller.owner, run_id)))
     dispatcher.wake()
     return run
+
+
+@router.post("/{run_id}/input", status_code=202, responses=responses(400, 404, 409, 413, 415, 422, 503))
+def steer_run(run_id: RunId, more: MoreInput, caller: TheCaller, record: TheRecord, agents: TheAgents) -> Delivery:
+    """Say more to a run at work: into its turn where its agent can take it, else as the thread's next run."""
+    run = record.read(lambda db: runs.get(db, caller.owner, run_id))
+    if not agents.can_steer(run.agent):
+        raise Conflict(f"the agent {run.agent!r} takes nothing more until its turn is over", code="not_steerable")
+    message_id = record.write(lambda db: steering.steer(db, runs.get(db, caller.owner, run_id), more.input))
+    give_up = time.monotonic() + DELIVERY_SECONDS
+    while not (delivered := record.read(lambda db: steering.is_delivered(db, message_id))):
+        if time.monotonic() > give_up:
+            break
+        time.sleep(LOOK_AGAIN_SECONDS)
+    return Delivery(delivered=delivered, message_id=message_id)
 
 
 @router.post("/{run_id}/retry", status_code=202, responses=made(202) | responses(404, 409, 422, 429, 503))

@@ -1,17 +1,18 @@
 """Any CLI that reads and writes JSON lines, as docs/agents.md describes them."""
 
 import json
-import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from longwick.agents import Profile
+from longwick.approvals import Decision
 from longwick.events import Event, EventType, notice
 from longwick.models import JsonObject
-from longwick.text import clean, clean_json, shorten
+from longwick.text import shorten
 from longwick.transcript import Transcript
-from worker.agents import End, Launch, Turn
+from worker.agents import Ask, End, Launch, Turn
+from worker.agents.lines import parse, unreadable
 
 NAME_CHARACTERS = 1000
 USAGE_CHARACTERS = 10_000
@@ -25,7 +26,7 @@ class JsonLines:
         self._turn = turn
         self._blocks = 0
 
-    def launch(self, folder: Path) -> Launch:
+    def launch(self, work: Path, home: Path) -> Launch:
         turn = self._turn
         history = [{"role": said.role, "text": said.text} for said in turn.history]
         return Launch(
@@ -39,12 +40,16 @@ class JsonLines:
     def interrupt(self) -> bytes:
         return _line({"type": "cancel"})
 
+    def steer(self, text: str) -> bytes | None:
+        return _line({"type": "user", "text": text}) if self._profile.steer else None
+
+    def answer(self, ask: Ask, decision: Decision) -> bytes:
+        raise AssertionError("it has no way to ask")
+
     def translate(self, line: bytes, shown: Transcript) -> Iterator[Event | End]:
-        said = _parse(line)
+        said = parse(line)
         if said is None:
-            text = clean(line.decode("utf-8", "replace"))
-            if text.strip():
-                yield notice("warning", "unreadable_line", f"The agent printed what is no message: {shorten(text)}")
+            yield from unreadable(line)
             return
         try:
             yield from self._mean(said, shown)
@@ -115,24 +120,6 @@ class JsonLines:
 
 def _line(message: JsonObject) -> bytes:
     return json.dumps(message).encode() + b"\n"
-
-
-def _parse(line: bytes) -> JsonObject | None:
-    """The JSON object with a type that a line is, or None."""
-    try:
-        said = clean_json(_decoder.decode(line.decode("utf-8", "replace")))
-    except (ValueError, RecursionError):
-        return None
-    return said if isinstance(said, dict) and isinstance(said.get("type"), str) else None
-
-
-def _finite(digits: str) -> float | None:
-    """The number, or null: Python reads NaN and the infinities, which are no JSON, and nobody else does."""
-    number = float(digits)
-    return number if math.isfinite(number) else None
-
-
-_decoder = json.JSONDecoder(parse_constant=lambda name: None, parse_float=_finite)
 
 
 def _string(said: JsonObject, name: str) -> str:

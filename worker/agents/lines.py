@@ -1,0 +1,40 @@
+"""A line of a CLI as JSON, and what to say of one that is none."""
+
+import json
+import math
+from collections.abc import Iterator
+
+from longwick.events import Event, notice
+from longwick.models import JsonObject
+from longwick.text import clean, clean_json, shorten
+
+
+def parse(line: bytes) -> JsonObject | None:
+    """The JSON object with a type that a line is, or None."""
+    said = parse_object(line)
+    return said if said is not None and isinstance(said.get("type"), str) else None
+
+
+def parse_object(line: bytes) -> JsonObject | None:
+    """The JSON object that a line is, or None."""
+    try:
+        said = clean_json(_decoder.decode(line.decode("utf-8", "replace")))
+    except (ValueError, RecursionError):
+        return None
+    return said if isinstance(said, dict) else None
+
+
+def unreadable(line: bytes) -> Iterator[Event]:
+    """The notice of a line that is no message; nothing for one that is blank."""
+    text = clean(line.decode("utf-8", "replace"))
+    if text.strip():
+        yield notice("warning", "unreadable_line", f"The agent printed what is no message: {shorten(text)}")
+
+
+def _finite(digits: str) -> float | None:
+    """The number, or null: Python reads NaN and the infinities, which are no JSON, and nobody else does."""
+    number = float(digits)
+    return number if math.isfinite(number) else None
+
+
+_decoder = json.JSONDecoder(parse_constant=lambda name: None, parse_float=_finite)
