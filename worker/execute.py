@@ -24,7 +24,7 @@ from worker.conversation import TICK_SECONDS, Conversation, Parked
 from worker.ending import failure
 from worker.keeper import Hold, Stop
 from worker.parts import Parts
-from worker.process import CliProcess
+from worker.process import Cli, CliProcess
 from worker.strays import kill_adopted
 from worker.workspace import Workspace, workspace
 
@@ -150,15 +150,19 @@ class Attempt:
             mcp_token=token,
         )
 
-    def _spawn(self, profile: Profile, turn: Turn, adapter: Adapter, folder: Workspace) -> CliProcess:
+    def _spawn(self, profile: Profile, turn: Turn, adapter: Adapter, folder: Workspace) -> Cli:
         launch = adapter.launch(folder.work, folder.home)
         given = [turn.mcp_token or "", *profile.environ.values()]
         self.conversation.secrets = given
         env = folder.environ(profile, turn, launch.env)
-        process = CliProcess(launch.argv, env=env, folder=folder.work, wake=self.hold.wake)
+        process: Cli
+        if launch.shared:
+            process = self.parts.shared.join(launch, profile.environ, adapter.interrupt, self.hold.wake)
+        else:
+            process = CliProcess(launch.argv, env=env, folder=folder.work, wake=self.hold.wake)
+            process.write(launch.opening)
         seams.passed("spawned")
         self.hold.kill = process.kill
-        process.write(launch.opening)
         return process
 
     def _collect(self, folder: Workspace) -> None:
@@ -240,7 +244,7 @@ class Attempt:
         except StorageFull:
             return event
 
-    def _let_it_exit(self, process: CliProcess) -> None:
+    def _let_it_exit(self, process: Cli) -> None:
         """The run is over; give its CLI time to end by itself, and drop what it still says."""
         process.close_input()
         deadline = time.monotonic() + LINGER_SECONDS

@@ -22,6 +22,7 @@ from longwick.settings import Settings
 from longwick.storage import FolderStorage, Storage
 from worker.keeper import Keeper
 from worker.process import live_pids
+from worker.shared import SharedServers
 from worker.sweeper import Sweeper, proof_of_life
 
 
@@ -37,6 +38,7 @@ class Parts:
     recorder: Recorder
     dispatcher: Dispatcher
     keeper: Keeper
+    shared: SharedServers
     draining: threading.Event = field(default_factory=threading.Event)
     """Set when this worker was told to stop: it claims no more runs."""
 
@@ -98,4 +100,5 @@ def assemble(settings: Settings, lanes: Sequence[RunKind], concurrency: int) -> 
             recorder=recorder,
             dispatcher=dispatcher,
             keeper=keeper,
+            shared=stack.enter_context(SharedServers(settings.data_dir / "workers" / f"{worker_id}.home")),
         )

@@ -2,6 +2,7 @@
 
 import fcntl
 import logging
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -122,4 +123,5 @@ def _recover_if_dead(database: Database, path: Path, tell_end: Callable[[Run], N
                     log.warning("%s was taken from worker %s, which is dead", held.run_id, worker_id)
                     tell_end(run)
         database.write(lambda db: _retire_dead(db, worker_id))
+        shutil.rmtree(path.with_suffix(".home"), ignore_errors=True)
         path.unlink(missing_ok=True)

@@ -46,6 +46,7 @@ SYNTHETIC = (
     "Continue from where you left off",
     "Your previous response had no visible output",
     "# AGENTS.md",
+    "(This turn was interrupted by the system",
     "This is the Gemini CLI.",
 )
 """How texts begin that stand in a user's name and come from a CLI."""

@@ -58,6 +58,12 @@ class Launch:
     argv: Sequence[str]
     env: Mapping[str, str]
     opening: bytes
+    shared: bool = False
+    """Whether one process serves many turns; then it must speak JSON-RPC."""
+    greeting: bytes = b""
+    """What such a process is told before anything else."""
+    key: str = ""
+    """What the ids of this turn's requests to it begin with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,10 +126,13 @@ class Adapter(Protocol):
 def adapter_for(profile: Profile, turn: Turn) -> Adapter:
     """The adapter that the profile names, for one turn."""
     from worker.agents.claude import Claude
+    from worker.agents.codex import Codex
     from worker.agents.jsonl import JsonLines
 
     match profile.adapter:
         case "claude":
             return Claude(profile, turn)
+        case "codex":
+            return Codex(profile, turn)
         case _:
             return JsonLines(profile, turn)

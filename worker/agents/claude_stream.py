@@ -10,25 +10,13 @@ from longwick.models import JsonObject
 from longwick.text import shorten
 from longwick.transcript import Transcript
 from worker.agents import Ask, End, Meant
+from worker.agents.failing import provider_failure
 from worker.agents.lines import parse, unreadable
 
 QUIET = {
     # Of no use to a reader: its own bookkeeping.
     *("status", "thinking_tokens", "hook_started", "hook_response", "hook_progress", "informational"),
     *("compact_boundary", "task_started", "task_progress", "task_notification", "files_persisted", "session_state"),
-}
-REFUSED_KEY = "The provider refuses the key that this worker has ({}): the operator has to set another one."
-FAILURES = {
-    # Its own word for an error of the provider -> what to say of it.
-    "authentication_failed": REFUSED_KEY,
-    "oauth_org_not_allowed": REFUSED_KEY,
-    "billing_error": "The provider's account has no credit left ({}).",
-    "rate_limit": "The provider takes no more requests for now ({}). Try again later.",
-    "overloaded": "The provider is overloaded ({}). Try again later.",
-    "server_error": "The provider failed ({}). Try again later.",
-    "model_not_found": "The provider does not know this model ({}).",
-    "invalid_request": "The provider refuses the request ({}).",
-    "max_output_tokens": "The answer is longer than the model may write ({}).",
 }
 
 
@@ -243,7 +231,7 @@ class ClaudeStream:
             return "provider_error", f"The conversation is longer than the model can read ({words})."
         kind, told = self._failed or ("", "")
         if kind or said.get("api_error_status"):
-            return "provider_error", FAILURES.get(kind, "The provider failed ({}).").format(told or words)
+            return "provider_error", provider_failure(said.get("api_error_status") or kind, told or words)
         return "agent_error", words
 
 
