@@ -9,7 +9,7 @@ from longwick import artifacts, metrics, runs, seams, sessions, threads, transcr
 from longwick.agents import Profile
 from longwick.artifacts import Quota, Save
 from longwick.database import Db
-from longwick.errors import BadName, Fenced, LongwickError, StorageFull, Unavailable
+from longwick.errors import BadName, Fenced, LongwickError, NotFound, StorageFull, Unavailable
 from longwick.events import Event, notice
 from longwick.logs import bound
 from longwick.models import Run, RunStatus
@@ -26,6 +26,7 @@ from worker.keeper import Hold, Stop
 from worker.parts import Parts
 from worker.process import CliProcess
 from worker.strays import kill_adopted
+from worker.thread_folder import ThreadFolder
 from worker.workspace import Workspace, workspace
 
 log = logging.getLogger(__name__)
@@ -87,14 +88,21 @@ class Attempt:
         if profile is None or reason:
             self.settle(failure("agent_unavailable", f"The agent {self.run.agent!r} cannot run here: {reason}."))
             return
-        try:
-            turn = self._prepare()
-        except Unavailable as error:
-            log.warning("the record went away before the agent was started: %s", error)
-            if not self._give_back("the record went away before the agent was started"):
-                self.settle(failure("lost_too_often", "The record went away each time before the agent could start."))
-            return
-        with workspace(self.parts.settings.data_dir, turn) as folder:
+        with workspace(self.parts.settings.data_dir, self.run.id, self.run.attempt) as folder:
+            follows = profile.workspace == "thread"
+            thread_folder = ThreadFolder(self.parts, self.run, folder, self.conversation, follows=follows)
+            try:
+                thread_folder.restore()
+                turn = self._prepare()
+            except Unavailable as error:
+                log.warning("the record went away before the agent was started: %s", error)
+                if not self._give_back("the record went away before the agent was started"):
+                    words = "The record went away each time before the agent could start."
+                    self.settle(failure("lost_too_often", words))
+                return
+            except (NotFound, OSError) as error:
+                self.settle(failure("spawn_failed", f"The thread's folder could not be restored: {clean(str(error))}."))
+                return
             adapter = adapter_for(profile, turn)
             try:
                 process = self._spawn(profile, turn, adapter, folder)
@@ -105,6 +113,7 @@ class Attempt:
                 with process:
                     outcome = self.conversation.follow(process, adapter)
                     seams.passed("cli ended")
+                    thread_folder.store(self._until_done)
                     if outcome.error_code == "worker_shutdown" and self._give_back("its worker was told to stop"):
                         return
                     self._collect(folder)
@@ -211,7 +220,7 @@ class Attempt:
         self.parts.keeper.release(self.hold)
         self.parts.dispatcher.wake()
 
-    def _until_done(self, write: Callable[[], None]) -> None:
+    def _until_done(self, write: Callable[[], object]) -> None:
         """Write to the record, as soon as it takes it; not at all once the run is no longer ours."""
         while self.hold.stop is not Stop.FENCED:
             self.hold.tick()
