@@ -9,6 +9,7 @@ leave NAME     leave a file in ./artifacts/
 write NAME WORDS  write a file in the own folder
 read NAME      say what is in a file there, or that it is not there
 files          say what there is in the own folder
+where          say where that is
 link NAME TO   make a link there
 remove NAME    remove a file there
 history        say what was said before
@@ -112,6 +113,8 @@ def main() -> None:
                 put("text", text=Path(name).read_text() if Path(name).exists() else f"no {name}")
             case ["files"]:
                 put("text", text=" ".join(sorted(str(path) for path in Path().rglob("*"))))
+            case ["where"]:
+                put("text", text=os.getcwd())
             case ["link", name, target]:
                 Path(name).symlink_to(target)
             case ["remove", name]:
