@@ -194,7 +194,7 @@ def test_a_run_in_the_background_is_listed_watched_and_cancelled(stack: Stack, t
     run_id = started.stdout.strip()
     assert re.fullmatch(r"run_\w+", run_id)
     listed = longwick(stack.url, "ps").stdout.splitlines()
-    assert listed[0].split() == ["RUN", "STATUS", "AGENT", "KIND", "MADE", "TOOK", "WHAT"]
+    assert listed[0].split() == ["RUN", "STATUS", "AGENT", "KIND", "TURN", "MADE", "TOOK", "WHAT"]
     assert [line for line in listed if run_id in line and "background" in line and text[:40] in line]
     assert run_id in [json.loads(line)["id"] for line in longwick(stack.url, "ps", "--json").stdout.splitlines()]
     cancelled = longwick(stack.url, "cancel", run_id)
