@@ -95,20 +95,19 @@ def read_manifest(storage: Storage, state: WorkspaceState) -> Manifest:
             raise NotFound("what storage has is no list of files") from error
 
 
-def keep(db: Db, run: Run, manifest: Manifest, stored: Stored) -> WorkspaceState:
-    """Make this the state of the thread's folder; the manifest, `stored`, and the files are in storage already.
+def keep(db: Db, run: Run, manifest: Manifest, new: Sequence[Stored]) -> WorkspaceState:
+    """Make this the state of the thread's folder; `new` in storage are some of its files and, last, the manifest.
 
     Raises:
         Fenced: the run's attempt is over.
     """
-    files = manifest.files.values()
-    keep_blob(db, stored, *(Stored(file.sha256, file.size) for file in files))
+    keep_blob(db, *new)
     # Late, as it locks the run's row; and held to the end, so that the attempt cannot be over before COMMIT.
     ours = select(Run.id).where(Run.id == run.id, Run.attempt == run.attempt, Run.status == RunStatus.RUNNING)
     if db.scalar(ours.with_for_update(key_share=True)) is None:
         raise Fenced(f"attempt {run.attempt} of {run.id} is over")
     before = newest(db, run.thread_id)
-    if before is not None and before.manifest_sha256 == stored.sha256:
+    if before is not None and before.manifest_sha256 == new[-1].sha256:
         return before
     state = WorkspaceState(
         id=new_id("wsp"),
@@ -116,8 +115,8 @@ def keep(db: Db, run: Run, manifest: Manifest, stored: Stored) -> WorkspaceState
         version=before.version + 1 if before else 1,
         run_id=run.id,
         attempt=run.attempt,
-        manifest_sha256=stored.sha256,
-        files=len(files),
+        manifest_sha256=new[-1].sha256,
+        files=len(manifest.files),
         size=manifest.size,
         created_at=utc_now(),
     )

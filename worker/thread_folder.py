@@ -94,7 +94,7 @@ class ThreadFolder:
         try:
             manifest = Manifest(self._tree.read(self._limits, without=LEFT_FOLDER), self._attached)
             encoded = manifest.encode()
-            stored = self._parts.storage.put([encoded], limit=len(encoded))
+            new = [*self._tree.stored, self._parts.storage.put([encoded], limit=len(encoded))]
         except Fenced:
             raise
         except (LongwickError, OSError) as error:
@@ -104,7 +104,7 @@ class ThreadFolder:
             return
         if self._tree.left_out:
             self._tell("files_left_out", f"Not kept with the thread's folder: {_named(self._tree.left_out)}.")
-        until_done(lambda: self._parts.database.write(lambda db: workspaces.keep(db, self._run, manifest, stored)))
+        until_done(lambda: self._parts.database.write(lambda db: workspaces.keep(db, self._run, manifest, new)))
 
     def _tell(self, code: str, words: str) -> None:
         self._conversation.record([notice("warning", code, words)])

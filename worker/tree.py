@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import BinaryIO, Self
 
 from longwick.errors import TooLarge
-from longwick.storage import CHUNK, Storage
+from longwick.storage import CHUNK, Batch, Storage, Stored
 from longwick.workspaces import Entry, Kind
 from worker.beneath import link_target, open_beneath, opened_beneath, regular_file
 
@@ -59,6 +59,8 @@ class Tree:
     root: int
     storage: Storage
     alive: Callable[[], None]
+    stored: list[Stored] = field(default_factory=list)
+    """What was put into storage."""
     left_out: list[tuple[str, str]] = field(default_factory=list)
     """(Path, why) of what was there and could not be read."""
     _known: dict[str, tuple[Mark, str]] = field(default_factory=dict)
@@ -144,14 +146,15 @@ class Tree:
             if size > limits.size:
                 raise TooLarge(f"it has more than {limits.size} bytes, with {path!r}")
         entries, size = [], 0
-        for path, about in found:
-            self.alive()
-            entry = self._entry(path, about, limits.size)
-            if entry is not None:
-                entries.append(entry)
-                size += entry.size
-            if size > limits.size:
-                raise TooLarge(f"it grew to more than {limits.size} bytes, with {path!r}")
+        with self.storage.batch() as batch:
+            for path, about in found:
+                self.alive()
+                entry = self._entry(path, about, batch, limits.size)
+                if entry is not None:
+                    entries.append(entry)
+                    size += entry.size
+                if size > limits.size:
+                    raise TooLarge(f"it grew to more than {limits.size} bytes, with {path!r}")
         return entries
 
     def _walk(self, without: str) -> Iterator[tuple[str, os.stat_result | None]]:
@@ -183,13 +186,13 @@ class Tree:
             finally:
                 os.close(descriptor)
 
-    def _entry(self, path: str, about: os.stat_result | None, most: int) -> Entry | None:
+    def _entry(self, path: str, about: os.stat_result | None, batch: Batch, most: int) -> Entry | None:
         """What is kept of a path; None, and a word of it, where that is nothing."""
         kind = stat.S_IFMT(about.st_mode) if about else 0
         if about and kind == stat.S_IFDIR:
             return Entry(path, Kind.FOLDER, mode=about.st_mode & PERMISSIONS)
         why = _NOT_KEPT.get(kind, "it is gone, or cannot be read")
-        if kind == stat.S_IFREG and (entry := self._file(path, most)):
+        if kind == stat.S_IFREG and (entry := self._file(path, batch, most)):
             return entry
         if kind == stat.S_IFLNK:
             try:
@@ -202,7 +205,7 @@ class Tree:
         self.left_out.append((path, why))
         return None
 
-    def _file(self, path: str, most: int) -> Entry | None:
+    def _file(self, path: str, batch: Batch, most: int) -> Entry | None:
         with regular_file(self.root, path) or contextlib.nullcontext() as file:
             if file is None:
                 return None
@@ -210,11 +213,11 @@ class Tree:
             mark, sha256 = self._known.get(path, (None, ""))
             size = about.st_size
             if mark != Mark.of(about):
-                sha256, size = self._keep(file, size, most)
+                sha256, size = self._keep(file, size, batch, most)
         return Entry(path, Kind.FILE, about.st_mode & PERMISSIONS, about.st_mtime_ns, size, sha256)
 
-    def _keep(self, file: BinaryIO, size: int, most: int) -> tuple[str, int]:
-        """Digest and size of a file, which storage has then."""
+    def _keep(self, file: BinaryIO, size: int, batch: Batch, most: int) -> tuple[str, int]:
+        """Digest and size of a file, which storage has, or will have with the batch."""
         if size in self._sizes:
             digest = hashlib.sha256()
             for chunk in self._chunks(file):
@@ -222,8 +225,9 @@ class Tree:
             if digest.hexdigest() in self._sizes[size]:
                 return digest.hexdigest(), size
             file.seek(0)
-        stored = self.storage.put(self._chunks(file), limit=most)
+        stored = batch.put(self._chunks(file), limit=most)
         self._sizes.setdefault(stored.size, set()).add(stored.sha256)
+        self.stored.append(stored)
         return stored.sha256, stored.size
 
     def _chunks(self, file: BinaryIO) -> Iterator[bytes]:

@@ -56,7 +56,7 @@ def whole(database: Database, storage: FolderStorage) -> Run:
     folder = storage.put([b"print()"], limit=100)
     manifest = Manifest([Entry("a.py", Kind.FILE, 0o600, size=folder.size, sha256=folder.sha256)])
     listed = storage.put([manifest.encode()], limit=1000)
-    database.write(lambda db: workspaces.keep(db, run, manifest, listed))
+    database.write(lambda db: workspaces.keep(db, run, manifest, [folder, listed]))
     database.write(lambda db: runs.settle(db, run.id, 1, Outcome(RunStatus.SUCCEEDED, "Whole")))
     return run
 

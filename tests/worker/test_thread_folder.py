@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from scene import OWNER, fresh, log_of, new_thread, queued_run
@@ -15,8 +15,9 @@ from longwick import artifacts, cancellation, leases, workspaces
 from longwick.agents import Profile
 from longwick.artifacts import Save
 from longwick.database import Db
-from longwick.errors import Fenced, Unavailable
+from longwick.errors import Fenced, StorageFull, Unavailable
 from longwick.models import OnWorkerLost, Run, RunStatus, Thread, WorkspaceState
+from longwick.storage import FolderStorage
 from longwick.workspaces import Manifest
 from worker import ending
 from worker.execute import execute
@@ -188,7 +189,7 @@ def test_a_state_is_refused_from_an_attempt_that_is_over(bench: Bench) -> None:
     manifest, state = bench.kept, bench.state
     stored = bench.parts.storage.put([manifest.encode()], limit=10_000)
     with pytest.raises(Fenced, match=run.id):
-        bench.parts.database.write(lambda db: workspaces.keep(db, run, manifest, stored))
+        bench.parts.database.write(lambda db: workspaces.keep(db, run, manifest, [stored]))
     assert bench.state.id == state.id
 
 
@@ -218,6 +219,23 @@ def test_a_folder_over_its_limit_is_told_and_stays_as_it_was(bench: Bench) -> No
     many = bench.run("write 1 x; write 2 x; write 3 x", workspace_files=3)
     assert bench.notices(many)[0][0] == "folder_not_kept"
     assert bench.says("files") == "a.txt"
+
+
+class Full(FolderStorage):
+    """A disk that has no space for more than one file."""
+
+    def batch(self) -> NoReturn:
+        raise StorageFull("no space is left for files")
+
+
+def test_a_folder_that_finds_no_space_is_told_and_stays_as_it_was(bench: Bench) -> None:
+    bench.says("write a.txt before")
+    whole, bench.parts = bench.parts, replace(bench.parts, storage=Full(bench.parts.settings.blobs))
+    run = bench.run("write a.txt after")
+    assert (run.status, run.error_code) == (RunStatus.SUCCEEDED, None)
+    assert [code for code, _ in bench.notices(run)] == ["folder_not_kept"]
+    bench.parts = whole
+    assert bench.says("read a.txt") == "before"
 
 
 def test_what_cannot_be_kept_is_named_and_the_rest_is(bench: Bench) -> None:

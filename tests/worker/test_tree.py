@@ -11,7 +11,7 @@ from typing import BinaryIO
 import pytest
 
 from longwick.errors import NotFound, TooLarge
-from longwick.storage import FolderStorage, Stored
+from longwick.storage import Batch, FolderStorage, Stored
 from longwick.workspaces import Entry, Kind, Manifest
 from worker.tree import Limits, Tree
 
@@ -26,9 +26,15 @@ class Counting(FolderStorage):
         self.put_in: list[str] = []
         self.first: Callable[[], None] = lambda: None
 
+    @contextmanager
+    def batch(self) -> Iterator[Batch]:
+        with super().batch() as batch:
+            self._batch = batch
+            yield self
+
     def put(self, chunks: Iterable[bytes], *, limit: int) -> Stored:
         self.first()
-        stored = super().put(chunks, limit=limit)
+        stored = self._batch.put(chunks, limit=limit)
         self.put_in.append(stored.sha256)
         return stored
 
@@ -180,9 +186,9 @@ def test_only_what_changed_is_read_and_stored_again(
         opened: list[int] = []
         keep = tree._keep
 
-        def counted(file: BinaryIO, size: int, most: int) -> tuple[str, int]:
+        def counted(file: BinaryIO, size: int, batch: Batch, most: int) -> tuple[str, int]:
             opened.append(size)
-            return keep(file, size, most)
+            return keep(file, size, batch, most)
 
         monkeypatch.setattr(tree, "_keep", counted)
         (there / "3.txt").write_text("content 33")
@@ -278,7 +284,7 @@ def test_nothing_is_written_outside_or_over_what_is_there(
     (tmp_path / "elsewhere").mkdir()
     (work / "link").symlink_to(tmp_path / "elsewhere")
     (work / "there").write_text("as it was")
-    stored = storage.put([b"new"], limit=10)
+    stored = FolderStorage(storage.folder).put([b"new"], limit=10)
     before = listing(tmp_path / "elsewhere"), listing(work), set(tmp_path.iterdir())
     with tree_of(work, storage) as tree, pytest.raises(OSError, match=r"."):
         tree.write(Entry(path, Kind.FILE, 0o600, size=3, sha256=stored.sha256))
@@ -286,7 +292,7 @@ def test_nothing_is_written_outside_or_over_what_is_there(
 
 
 def test_room_is_made_for_a_file_and_never_through_a_link(work: Path, storage: Counting, tmp_path: Path) -> None:
-    stored = storage.put([b"new"], limit=10)
+    stored = FolderStorage(storage.folder).put([b"new"], limit=10)
     (tmp_path / "precious").mkdir()
     (tmp_path / "precious" / "file").write_text("precious")
     (work / "old").write_text("old")
