@@ -83,6 +83,8 @@ class Profile(BaseModel, frozen=True, extra="forbid"):
     env: dict[str, str] = Field(default_factory=dict)
     pass_env: list[str] = Field(default_factory=list)
     """Variables of the worker's own environment that the CLI gets."""
+    workspace: Literal["empty", "thread"] = "empty"
+    """Where it works: in a folder that is empty at first, or in one that follows the thread."""
     concurrency: int | None = Field(default=None, ge=1)
     """Runs at once, for each worker there is."""
     refused: str = Field(default="", exclude=True)

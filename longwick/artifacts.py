@@ -5,9 +5,11 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import and_, func, select
+from sqlalchemy.dialects import postgresql, sqlite
 
 from longwick import events, sessions, threads
 from longwick.database import Db, announce, utc_now
@@ -60,11 +62,21 @@ def check_media_type(media_type: str | None, name: str, *, text: bool) -> str:
     return "text/plain" if text and not encoding else "application/octet-stream"
 
 
-def keep_blob(db: Db, stored: Stored) -> None:
+def keep_blob(db: Db, *stored: Stored) -> None:
     """Note that bytes in storage belong to the record."""
-    if db.get(Blob, stored.sha256) is None:
-        db.add(Blob(sha256=stored.sha256, size=stored.size, created_at=utc_now()))
-        db.flush()
+    now = utc_now()
+    # In one order, so that two who note the same do not wait for each other.
+    noted = [
+        {"sha256": sha256, "size": size, "created_at": now}
+        for sha256, size in sorted({each.sha256: each.size for each in stored}.items())
+    ]
+    db.execute(_NOTE_BLOB[db.get_bind().dialect.name], noted)
+
+
+_NOTE_BLOB = {
+    "sqlite": sqlite.insert(Blob).on_conflict_do_nothing(),
+    "postgresql": postgresql.insert(Blob).on_conflict_do_nothing(),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,11 +249,24 @@ def of_run(db: Db, run: Run, *, limit: int = 100, after: str | None = None) -> P
     return page(db, select(Artifact).where(Artifact.run_id == run.id), Artifact.id, limit, after, newest=True)
 
 
-def newest_of_thread(db: Db, thread_id: str) -> Sequence[Artifact]:
-    """The newest version of each of a thread's files, the file that was saved last first."""
+PICTURES = ("image/png", "image/jpeg", "image/gif", "image/webp")
+"""What models can look at."""
+
+
+def pictures_of_turn(db: Db, run: Run, largest: int) -> Sequence[Artifact]:
+    """The images, of at most so many bytes, that the user has attached for this turn: since the one before it."""
+    before = select(func.max(Run.created_at)).where(Run.thread_id == run.thread_id, Run.turn < run.turn)
+    since = db.scalar(before) or datetime.min.replace(tzinfo=UTC)
+    wanted = select(Artifact).where(Artifact.thread_id == run.thread_id, Artifact.type == ArtifactType.UPLOAD)
+    wanted = wanted.where(Artifact.media_type.in_(PICTURES), Artifact.size <= largest, Artifact.created_at > since)
+    return db.scalars(wanted.order_by(Artifact.id)).all()
+
+
+def newest_of_thread(db: Db, thread_id: str, *kinds: ArtifactType) -> Sequence[Artifact]:
+    """The newest version of each of a thread's files, of these kinds or of all, the file that was saved last first."""
     newest = (
         select(Artifact.name, func.max(Artifact.version).label("version"))
-        .where(Artifact.thread_id == thread_id)
+        .where(Artifact.thread_id == thread_id, Artifact.type.in_(kinds or ArtifactType))
         .group_by(Artifact.name)
         .subquery()
     )

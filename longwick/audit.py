@@ -16,8 +16,9 @@ from longwick.database import Database, Db
 from longwick.errors import NotFound
 from longwick.events import TERMINAL_EVENTS, Batch, EventType
 from longwick.kinds import ArtifactType, OnWorkerLost, Role, RunStatus
-from longwick.models import AgentSession, Artifact, Blob, Lease, Message, Run, RunEvents
+from longwick.models import AgentSession, Artifact, Blob, Lease, Message, Run, RunEvents, WorkspaceState
 from longwick.storage import CHUNK, Storage
+from longwick.workspaces import read_manifest
 
 AT_ONCE = 500
 _OPENS = {EventType.MESSAGE_STARTED: "message_id", EventType.REASONING_DELTA: "reasoning_id"}
@@ -39,7 +40,7 @@ class Violation:
     """A promise that the record breaks, and about what."""
 
     subject: str
-    """The id of a run or an artifact, or the digest of a blob."""
+    """The id of a run, an artifact or a thread's folder, or the digest of a blob."""
     promise: str
     words: str
 
@@ -68,6 +69,8 @@ def audit(database: Database, storage: Storage, audited: Audited | None = None) 
     for sha256 in _ids(database, Blob.sha256):
         count.files += 1
         yield from _audit_blob(database, storage, sha256)
+    for state_id in _ids(database, WorkspaceState.id):
+        yield from _audit_workspace(database, storage, state_id)
 
 
 def audit_run(database: Database, run_id: str) -> tuple[int, list[Violation]]:
@@ -220,3 +223,31 @@ def _audit_blob(database: Database, storage: Storage, sha256: str) -> Iterator[V
         return
     if (digest.hexdigest(), found) != (sha256, size):
         yield Violation(sha256, "bytes", f"storage has {found} other bytes, of {size}")
+
+
+def _audit_workspace(database: Database, storage: Storage, state_id: str) -> Iterator[Violation]:
+    """What a thread's folder lacks; that storage has what the record lists is looked at blob by blob."""
+
+    def find(db: Db) -> tuple[WorkspaceState, Run]:
+        state = db.get_one(WorkspaceState, state_id)
+        return state, db.get_one(Run, state.run_id)
+
+    state, run = database.read(find)
+    if (run.thread_id, max(run.attempt, state.attempt)) != (state.thread_id, run.attempt):
+        yield Violation(state_id, "fence", f"it is said to be of attempt {state.attempt} of {run.id}, which had none")
+    try:
+        manifest = read_manifest(storage, state)
+    except NotFound as error:
+        yield Violation(state_id, "bytes", f"it cannot be restored: {error}")
+        return
+    wanted = {file.sha256: file.size for file in manifest.files.values()}
+    listed: dict[str, int] = {}
+    digests = sorted(wanted)
+    for first in range(0, len(digests), AT_ONCE):
+        blobs = select(Blob.sha256, Blob.size).where(Blob.sha256.in_(digests[first : first + AT_ONCE]))
+        listed |= database.read(lambda db, blobs=blobs: {row[0]: row[1] for row in db.execute(blobs)})  # type: ignore[misc]
+    lacking = [path for path, file in manifest.files.items() if listed.get(file.sha256) != file.size]
+    if lacking:
+        yield Violation(state_id, "bytes", f"the record knows no bytes of {len(lacking)} of its files: {lacking[0]!r}")
+    if (state.files, state.size) != (len(manifest.files), manifest.size):
+        yield Violation(state_id, "bytes", f"it is said to have {state.files} files of {state.size} bytes, and has not")

@@ -127,7 +127,7 @@ def ps(
 ) -> None:
     """What runs and what waits, newest first."""
     with _client() as client:
-        found = client.list_runs(status=() if all_runs else ACTIVE, limit=limit)
+        found = _in_turn(client.list_runs(status=() if all_runs else ACTIVE, limit=limit))
     if json:
         _print_lines(run.model_dump_json() for run in found)
         return
@@ -142,12 +142,21 @@ def ps(
             "STATUS": lambda run: run.status,
             "AGENT": lambda run: run.agent,
             "KIND": lambda run: run.kind,
+            "TURN": lambda run: str(run.turn),
             "MADE": lambda run: age_of(run.created_at),
             "TOOK": lambda run: f"{run.duration.total_seconds():.0f} s" if run.duration is not None else "",
             "WHAT": lambda run: brief(run.input, 200),
         },
         found,
     )
+
+
+def _in_turn(found: list[Run]) -> list[Run]:
+    """Runs that come newest first; those of a thread in the order of their turns, which may have been edited."""
+    of_thread: dict[str, list[Run]] = {}
+    for run in sorted(found, key=lambda run: run.turn):
+        of_thread.setdefault(run.thread_id, []).append(run)
+    return [of_thread[run.thread_id].pop() for run in found]
 
 
 @app.command()

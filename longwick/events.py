@@ -1,6 +1,7 @@
 """The append-only log of a run: its vocabulary, its two doors, and how it is read.
 
-Doors: `append` is for the attempt that runs, `transition` for every change of a run's status. There is no third:
+Doors: `append` is for the attempt that runs, `transition` for every change of a run's status, and of one that waits.
+There is no third:
 nothing else writes `run_events`, `runs.last_seq` or `runs.status`.
 """
 
@@ -27,6 +28,7 @@ class EventType(StrEnum):
     """What can happen in a run; docs/events.md shows the data of each."""
 
     RUN_QUEUED = "run.queued"
+    RUN_EDITED = "run.edited"
     RUN_STARTED = "run.started"
     RUN_ATTEMPT_LOST = "run.attempt_lost"
     RUN_WAITING = "run.waiting"

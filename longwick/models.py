@@ -274,3 +274,20 @@ class Artifact(Base):
     call_id: Mapped[str | None] = mapped_column(String(255))
     """The tool call that saved it, as the CLI names it: a repeated call finds its first result."""
     created_at: Mapped[datetime]
+
+
+class WorkspaceState(Base):
+    """A thread's folder as an attempt left it; the newest version is what the next run finds."""
+
+    __tablename__ = "workspaces"
+    __table_args__ = (UniqueConstraint("thread_id", "version"),)
+
+    id: Mapped[str] = mapped_column(Id, primary_key=True)
+    thread_id: Mapped[str] = mapped_column(ForeignKey("threads.id"))
+    version: Mapped[int]
+    run_id: Mapped[str] = mapped_column(ForeignKey("runs.id"))
+    attempt: Mapped[int]
+    manifest_sha256: Mapped[str] = mapped_column(ForeignKey("blobs.sha256"))
+    files: Mapped[int]
+    size: Mapped[int] = mapped_column(BigInteger)
+    created_at: Mapped[datetime]

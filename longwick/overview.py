@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Self
 
-from sqlalchemy import ColumnElement, case, func, select
+from sqlalchemy import ColumnElement, Row, case, func, select
 from sqlalchemy.orm import InstrumentedAttribute, defer
 from sqlalchemy.orm.attributes import set_committed_value
 
@@ -28,11 +28,15 @@ class Glance:
     status: RunStatus
     attempt: int
     cancel_wanted: bool
+    turn: int
+    told: int
+    """How far its log is, as long as it waits: its text may be edited then."""
 
     @classmethod
-    def of(cls, run: Run) -> Self:
+    def of(cls, run: Run | Row[*tuple[Any, ...]]) -> Self:
         """How a run is."""
-        return cls(run.status, run.attempt, run.cancel_requested_at is not None)
+        told = run.last_seq if run.status is RunStatus.QUEUED else 0
+        return cls(run.status, run.attempt, run.cancel_requested_at is not None, run.turn, told)
 
 
 def glances(db: Db, owner: str) -> dict[str, Glance]:
@@ -40,13 +44,14 @@ def glances(db: Db, owner: str) -> dict[str, Glance]:
 
     Of very many that are not over, those that wait and are oldest are left out.
     """
-    columns = select(Run.id, Run.status, Run.attempt, Run.cancel_requested_at).where(*_of(owner))
+    how = Run.status, Run.attempt, Run.cancel_requested_at, Run.turn, Run.last_seq
+    columns = select(Run.id, *how).where(*_of(owner))
     unsettled = columns.where(Run.status.in_(UNSETTLED)).order_by(Run.status == RunStatus.QUEUED, Run.id.desc())
     newest = columns.order_by(Run.id.desc())
     return {
-        run_id: Glance(status, attempt, cancel_requested_at is not None)
+        seen.id: Glance.of(seen)
         for wanted in (unsettled.limit(MOST_UNSETTLED), newest.limit(NEWEST))
-        for run_id, status, attempt, cancel_requested_at in db.execute(wanted)
+        for seen in db.execute(wanted)
     }
 
 

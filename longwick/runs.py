@@ -152,7 +152,8 @@ def claim(db: Db, run_id: str, worker_id: str, started: Mapping[str, JsonObject]
     Only the first unsettled run of its thread, and none that somebody wants cancelled. Returns None where the hint
     should be dropped; hints may be late or doubled. `started` has, by agent, what `run.started` tells of it.
     """
-    seen = db.execute(select(Run.status, Run.attempt, Run.agent, Run.model).where(Run.id == run_id)).one_or_none()
+    columns = (Run.status, Run.attempt, Run.turn, Run.agent, Run.model)
+    seen = db.execute(select(*columns).where(Run.id == run_id)).one_or_none()
     if seen is None or seen.status is not RunStatus.QUEUED:
         return None
     attempt = seen.attempt + 1
@@ -168,7 +169,8 @@ def claim(db: Db, run_id: str, worker_id: str, started: Mapping[str, JsonObject]
                 {"attempt": attempt, "agent": seen.agent, "model": seen.model, "cli_version": None, **about},
             )
         ],
-        where=[Run.cancel_requested_at.is_(None), IS_FIRST_OF_THREAD],
+        # Having waited for an edit, this sees who is first as it was before, and the run's own turn as it is now.
+        where=[Run.cancel_requested_at.is_(None), IS_FIRST_OF_THREAD, Run.turn == seen.turn],
         attempt=attempt,
         worker_id=worker_id,
         spawned_at=None,

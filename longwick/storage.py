@@ -1,5 +1,6 @@
 """Where bytes live: named by their SHA-256, whole or not there at all."""
 
+import ctypes
 import errno
 import hashlib
 import os
@@ -14,6 +15,7 @@ from longwick import seams
 from longwick.errors import NotFound, StorageFull, TooLarge
 
 CHUNK = 1024 * 1024
+_libc = ctypes.CDLL(None, use_errno=True)
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -51,6 +53,19 @@ class Incoming(Protocol):
         ...
 
 
+class Batch(Protocol):
+    """Many things on their way into storage."""
+
+    def put(self, chunks: Iterable[bytes], *, limit: int) -> Stored:
+        """Take one that is to be kept with the others.
+
+        Raises:
+            TooLarge: there are more than `limit` bytes.
+            StorageFull: there is no space.
+        """
+        ...
+
+
 class Storage(Protocol):
     """The seam for an object store to come."""
 
@@ -64,6 +79,14 @@ class Storage(Protocol):
         Raises:
             TooLarge: there are more than `limit` bytes; nothing is kept.
             StorageFull: there is no space; nothing is kept.
+        """
+        ...
+
+    def batch(self) -> AbstractContextManager[Batch]:
+        """Where many are put that become durable, and known by their names, together: on leaving it, or never.
+
+        Raises:
+            StorageFull: there is no space.
         """
         ...
 
@@ -101,6 +124,16 @@ class FolderStorage:
                 incoming.write(chunk)
             return incoming.keep()
 
+    @contextmanager
+    def batch(self) -> Iterator[Batch]:
+        with _translated():
+            folder = self.folder / "incoming"
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=folder) as waiting:
+                batch = _BatchFolder(self, Path(waiting))
+                yield batch
+                batch.keep()
+
     def open(self, sha256: str) -> BinaryIO:
         try:
             return self.path(sha256).open("rb")
@@ -110,6 +143,16 @@ class FolderStorage:
     def path(self, sha256: str) -> Path:
         """Where the bytes of that name are, or would be."""
         return self.folder / sha256[:2] / sha256
+
+    def name(self, sha256: str, file: Path) -> Path:
+        """Give a file its name; the folder that must be synced for it is returned."""
+        place = self.path(sha256)
+        # The name is to be as durable as the bytes.
+        if not place.parent.is_dir():
+            place.parent.mkdir(exist_ok=True)
+            _sync(self.folder)
+        file.replace(place)
+        return place.parent
 
 
 class _IncomingFile:
@@ -131,24 +174,61 @@ class _IncomingFile:
         self._file.write(chunk)
 
     def keep(self) -> Stored:
-        stored = Stored(self._digest.hexdigest(), self._size)
-        place = self._storage.path(stored.sha256)
+        stored = self.written
         self._file.flush()
         os.fsync(self._file.fileno())
-        # The name is to be as durable as the bytes.
-        if not place.parent.is_dir():
-            place.parent.mkdir(exist_ok=True)
-            _sync(self._storage.folder)
-        self._path.replace(place)
-        _sync(place.parent)
+        _sync(self._storage.name(stored.sha256, self._path))
         seams.passed("bytes stored")
         return stored
 
+    @property
+    def written(self) -> Stored:
+        """What came until now."""
+        return Stored(self._digest.hexdigest(), self._size)
+
+
+class _BatchFolder:
+    """Files without their names yet; to wait for the disk once is as quick for thousands as for one."""
+
+    def __init__(self, storage: FolderStorage, folder: Path) -> None:
+        self._storage = storage
+        self._folder = folder
+        self._digests: set[str] = set()
+
+    def put(self, chunks: Iterable[bytes], *, limit: int) -> Stored:
+        path = self._folder / "next"
+        with path.open("wb") as file:
+            incoming = _IncomingFile(self._storage, path, file, limit)
+            for chunk in chunks:
+                incoming.write(chunk)
+        stored = incoming.written
+        path.replace(self._folder / stored.sha256)
+        self._digests.add(stored.sha256)
+        return stored
+
+    def keep(self) -> None:
+        """That was all: make it durable."""
+        if not self._digests:
+            return
+        with _opened(self._folder) as descriptor:
+            if _libc.syncfs(descriptor) < 0:
+                number = ctypes.get_errno()
+                raise OSError(number, os.strerror(number), str(self._folder))
+        for folder in {self._storage.name(digest, self._folder / digest) for digest in self._digests}:
+            _sync(folder)
+        seams.passed("bytes stored")
+
 
 def _sync(folder: Path) -> None:
+    with _opened(folder) as descriptor:
+        os.fsync(descriptor)
+
+
+@contextmanager
+def _opened(folder: Path) -> Iterator[int]:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        yield descriptor
     finally:
         os.close(descriptor)
 

@@ -92,6 +92,15 @@ class Verdict(Body):
     """With a denial: what the agent is told."""
 
 
+class RunChange(Body):
+    """What is to be different about a run that waits; what is not named stays."""
+
+    input: str = Field(default="", min_length=1, max_length=1_000_000)
+    """Asked in place of what was asked."""
+    before: str | None = Field(default=None, max_length=40)
+    """The run of its thread that it is to come before; null: all that wait there come before it."""
+
+
 class NewRun(Body):
     """A run to be accepted."""
 

@@ -100,6 +100,8 @@ class Run(Item):
     """One agent turn on a thread."""
 
     thread_id: str
+    turn: int
+    """Its place in its thread, from 1; of one that waits, the order in which they will run."""
     kind: RunKind
     status: RunStatus
     agent: str
@@ -125,6 +127,7 @@ class Run(Item):
         return cls(
             id=run.id,
             thread_id=run.thread_id,
+            turn=run.turn,
             kind=run.kind,
             status=run.status,
             agent=run.agent,

@@ -9,27 +9,30 @@ from longwick import approvals, artifacts, metrics, runs, seams, sessions, threa
 from longwick.agents import Profile
 from longwick.artifacts import Quota, Save
 from longwick.database import Db
-from longwick.errors import BadName, Fenced, LongwickError, StorageFull, Unavailable
+from longwick.errors import BadName, Fenced, LongwickError, NotFound, StorageFull, Unavailable
 from longwick.events import Event, notice
 from longwick.kinds import RunStatus
 from longwick.logs import bound
-from longwick.models import Run
+from longwick.models import Artifact, Run
 from longwick.outcomes import Outcome
 from longwick.recorder import RunLog
 from longwick.storage import CHUNK
 from longwick.text import clean
 from longwick.transcript import Block
-from worker.agents import Adapter, Said, Turn, adapter_for
+from worker.agents import Adapter, Picture, Said, Turn, adapter_for
 from worker.conversation import TICK_SECONDS, Conversation, Parked
 from worker.ending import failure
 from worker.keeper import Hold, Stop
 from worker.parts import Parts
 from worker.process import Cli, CliProcess
 from worker.strays import kill_adopted
+from worker.thread_folder import ThreadFolder
 from worker.workspace import Workspace, workspace
 
 log = logging.getLogger(__name__)
 
+MOST_PICTURE_BYTES = 4 * 2**20
+"""Larger images are refused by providers; the agent finds them in its folder."""
 LINGER_SECONDS = 30.0
 """How long a CLI that has given its result may take to exit."""
 
@@ -89,14 +92,21 @@ class Attempt:
             self.settle(failure("agent_unavailable", f"The agent {self.run.agent!r} cannot run here: {reason}."))
             return
         self.conversation.profile = profile
-        try:
-            turn = self._prepare()
-        except Unavailable as error:
-            log.warning("the record went away before the agent was started: %s", error)
-            if not self._give_back("the record went away before the agent was started"):
-                self.settle(failure("lost_too_often", "The record went away each time before the agent could start."))
-            return
-        with workspace(self.parts.settings.data_dir, turn) as folder:
+        with workspace(self.parts.settings.data_dir, self.run.id, self.run.attempt) as folder:
+            follows = profile.workspace == "thread"
+            thread_folder = ThreadFolder(self.parts, self.run, folder, self.conversation, follows=follows)
+            try:
+                thread_folder.restore()
+                turn = self._prepare()
+            except Unavailable as error:
+                log.warning("the record went away before the agent was started: %s", error)
+                if not self._give_back("the record went away before the agent was started"):
+                    words = "The record went away each time before the agent could start."
+                    self.settle(failure("lost_too_often", words))
+                return
+            except (NotFound, OSError) as error:
+                self.settle(failure("spawn_failed", f"The thread's folder could not be restored: {clean(str(error))}."))
+                return
             adapter = adapter_for(profile, turn)
             try:
                 process = self._spawn(profile, turn, adapter, folder)
@@ -107,12 +117,14 @@ class Attempt:
                 with process:
                     outcome = self.conversation.follow(process, adapter)
                     seams.passed("cli ended")
+                    thread_folder.store(self._until_done)
                     if outcome.error_code == "worker_shutdown" and self._give_back("its worker was told to stop"):
                         return
                     self._collect(folder)
                     self.settle(outcome)
                     self._let_it_exit(process)
             except Parked:
+                thread_folder.store(self._until_done)
                 self._park()
             finally:
                 kill_adopted(self.run.id)
@@ -128,9 +140,11 @@ class Attempt:
                 self.conversation.shown = transcript.of_run(db, run.id)
                 self.conversation.exchange.decided = approvals.of_parked(db, run)
                 done[:] = transcript.blocks(db, run.id)
+            attached[:] = artifacts.pictures_of_turn(db, run, MOST_PICTURE_BYTES)
             return [Said(role.value, text) for role, text in threads.history(db, run)], session
 
         done: list[Block] = []
+        attached: list[Artifact] = []
         history, session = self.parts.database.write(prepare)
         seams.passed("spawn marked")
         self.session_id = session.id if session else None
@@ -145,10 +159,15 @@ class Attempt:
             self.conversation.shown.text,
             done,
             list(self.conversation.exchange.decided),
+            [self._picture(file) for file in attached],
             max_cost_usd=run.max_cost_usd,
             mcp_url=self.parts.settings.mcp_url if token else None,
             mcp_token=token,
         )
+
+    def _picture(self, file: Artifact) -> Picture:
+        with self.parts.storage.open(file.sha256) as stored:
+            return Picture(file.name, file.media_type, stored.read())
 
     def _spawn(self, profile: Profile, turn: Turn, adapter: Adapter, folder: Workspace) -> Cli:
         launch = adapter.launch(folder.work, folder.home)
@@ -226,7 +245,7 @@ class Attempt:
         self.parts.keeper.release(self.hold)
         self.parts.dispatcher.wake()
 
-    def _until_done(self, write: Callable[[], None]) -> None:
+    def _until_done(self, write: Callable[[], object]) -> None:
         """Write to the record, as soon as it takes it; not at all once the run is no longer ours."""
         while self.hold.stop is not Stop.FENCED:
             self.hold.tick()

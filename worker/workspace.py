@@ -1,10 +1,8 @@
 """The private folder of one attempt, and the environment that its CLI gets: an allow-list, never the worker's own."""
 
 import contextlib
-import ctypes
 import os
 import shutil
-import stat
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +13,7 @@ from typing import BinaryIO
 from longwick.agents import Profile
 from longwick.settings import environ_values
 from worker.agents import Turn
+from worker.beneath import opened_beneath, regular_file
 
 LEFT_FOLDER = "artifacts"
 MOST_LEFT_FILES = 1000
@@ -22,11 +21,11 @@ MOST_LEFT_FILES = 1000
 
 @dataclass(frozen=True, slots=True)
 class Workspace:
-    """`work` is the CLI's current folder, empty at first; its HOME and TMPDIR lie beside it."""
+    """`work` is the CLI's current folder; its HOME and TMPDIR lie beside it."""
 
     folder: Path
     descriptor: int
-    """The same folder, opened before the CLI could put another in its place."""
+    """`work`, opened before the CLI could put another folder in its place."""
 
     @property
     def work(self) -> Path:
@@ -55,31 +54,30 @@ class Workspace:
 
     def left_files(self) -> Iterator[tuple[str, BinaryIO | None]]:
         """(name, open file) of what the CLI left in `./artifacts/`; None where it is no regular file of its own."""
-        beneath = _open_beneath(self.descriptor, f"work/{LEFT_FOLDER}", os.O_DIRECTORY)
-        if beneath is None:
-            return
-        try:
+        with contextlib.ExitStack() as stack:
+            try:
+                beneath = stack.enter_context(opened_beneath(self.descriptor, LEFT_FOLDER, os.O_DIRECTORY))
+            except OSError:
+                return
             names = sorted(
                 str(Path(folder, file)) for folder, _, files, _ in os.fwalk(".", dir_fd=beneath) for file in files
             )
             for name in names[:MOST_LEFT_FILES]:
-                file = _regular(_open_beneath(beneath, name))
-                with file or contextlib.nullcontext():
-                    yield name, file
+                with regular_file(beneath, name) or contextlib.nullcontext() as file:
+                    # With another name elsewhere, it may not be the agent's own.
+                    yield name, file if file and os.fstat(file.fileno()).st_nlink == 1 else None
             if len(names) > MOST_LEFT_FILES:
                 yield f"and {len(names) - MOST_LEFT_FILES} more", None
-        finally:
-            os.close(beneath)
 
 
 @contextmanager
-def workspace(data_dir: Path, turn: Turn) -> Iterator[Workspace]:
+def workspace(data_dir: Path, run_id: str, attempt: int) -> Iterator[Workspace]:
     """A fresh folder for this attempt, gone afterwards."""
-    folder = data_dir / "workspaces" / f"{turn.run_id}-{turn.attempt}"
+    folder = data_dir / "workspaces" / f"{run_id}-{attempt}"
     _remove(folder)
     for each in (folder, folder / "work", folder / "home", folder / "tmp"):
         each.mkdir(mode=0o700, parents=True)
-    descriptor = os.open(folder, os.O_PATH | os.O_DIRECTORY)
+    descriptor = os.open(folder / "work", os.O_PATH | os.O_DIRECTORY)
     try:
         yield Workspace(folder, descriptor)
     finally:
@@ -104,37 +102,3 @@ def _remove(folder: Path) -> None:
                 if not path.is_symlink():
                     path.chmod(0o700)
         shutil.rmtree(folder, ignore_errors=True)
-
-
-class _OpenHow(ctypes.Structure):
-    _fields_ = (("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64))
-
-
-_SYS_OPENAT2 = 437
-_RESOLVE_NO_MAGICLINKS, _RESOLVE_NO_SYMLINKS, _RESOLVE_BENEATH = 0x02, 0x04, 0x08
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
-def _open_beneath(folder: int, name: str, flags: int = 0) -> int | None:
-    """What has that name, reached through no link; None where there is no such thing."""
-    how = _OpenHow(
-        os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW | flags,
-        0,
-        _RESOLVE_BENEATH | _RESOLVE_NO_SYMLINKS | _RESOLVE_NO_MAGICLINKS,
-    )
-    descriptor = _libc.syscall(_SYS_OPENAT2, folder, os.fsencode(name), ctypes.byref(how), ctypes.sizeof(how))
-    return None if descriptor < 0 else int(descriptor)
-
-
-def _regular(descriptor: int | None) -> BinaryIO | None:
-    """An open file, if it is a regular one with a single name.
-
-    Opened first and looked at afterwards, so that nothing can be put in its place in between.
-    """
-    if descriptor is None:
-        return None
-    about = os.fstat(descriptor)
-    if not stat.S_ISREG(about.st_mode) or about.st_nlink != 1:
-        os.close(descriptor)
-        return None
-    return os.fdopen(descriptor, "rb")

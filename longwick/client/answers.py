@@ -40,6 +40,7 @@ class Run(Answer):
 
     id: str
     thread_id: str
+    turn: int = 0
     kind: str
     status: str
     agent: str

@@ -107,6 +107,16 @@ class Operations:
         return (yield from _listed(Run, _at("runs"), limit, **asked))
 
     @operation
+    def edit_run(self, run_id: str, /, input: str) -> Plan[Run]:  # noqa: A002 - the API's name
+        """Ask something else in a run that waits. Raises Conflict once it was started."""
+        return _parsed(Run, (yield Ask("PATCH", _at("runs", run_id), json={"input": input})))
+
+    @operation
+    def move_run(self, run_id: str, *, before: str | None = None) -> Plan[Run]:
+        """Have it come before another run that waits in its thread, or last. Raises Conflict once one was started."""
+        return _parsed(Run, (yield Ask("PATCH", _at("runs", run_id), json={"before": before})))
+
+    @operation
     def cancel_run(self, run_id: str) -> Plan[Run]:
         """Have it stopped: at once where it waits, soon where it runs. Raises Conflict when it is over already."""
         return _parsed(Run, (yield Ask("POST", _at("runs", run_id, "cancel"))))

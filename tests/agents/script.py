@@ -6,6 +6,12 @@ cost USD       say that so much was used
 wait FILE      until that file exists, at most 60 s
 save NAME      call save_artifact over MCP with a small text
 leave NAME     leave a file in ./artifacts/
+write NAME WORDS  write a file in the own folder
+read NAME      say what is in a file there, or that it is not there
+files          say what there is in the own folder
+where          say where that is
+link NAME TO   make a link there
+remove NAME    remove a file there
 history        say what was said before
 pid FILE       write the own process id to a file
 exit N         end with that status and no result
@@ -79,6 +85,11 @@ def leave(name: str) -> None:
     path.write_text(f"left by {os.environ['LONGWICK_RUN_ID']}\n")
 
 
+def write(name: str, words: str) -> None:
+    Path(name).parent.mkdir(parents=True, exist_ok=True)
+    Path(name).write_text(words)
+
+
 def main() -> None:
     turn = json.loads(sys.stdin.readline())
     counted = turn.get("shown", "").count(" ")
@@ -96,6 +107,18 @@ def main() -> None:
                 save(name)
             case ["leave", name]:
                 leave(name)
+            case ["write", name, *words]:
+                write(name, " ".join(words))
+            case ["read", name]:
+                put("text", text=Path(name).read_text() if Path(name).exists() else f"no {name}")
+            case ["files"]:
+                put("text", text=" ".join(sorted(str(path) for path in Path().rglob("*"))))
+            case ["where"]:
+                put("text", text=os.getcwd())
+            case ["link", name, target]:
+                Path(name).symlink_to(target)
+            case ["remove", name]:
+                Path(name).unlink()
             case ["history"]:
                 put("text", text=json.dumps([[said["role"], said["text"]] for said in turn["history"]]))
             case ["pid", path]:

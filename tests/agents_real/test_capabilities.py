@@ -134,8 +134,8 @@ def _approvals(real: RealAgents, agent: str) -> None:
     for decision in ("allow", "deny"):
         run = stack.run(f"text Asking.; {call}; text Told.", agent=coder)
         asked = wait_for(
-            lambda run=run: [
-                each for each in stack.get("/approvals?status=pending")["data"] if each["run_id"] == run["id"]
+            lambda run_id=run["id"]: [  # type: ignore[misc]
+                each for each in stack.get("/approvals?status=pending")["data"] if each["run_id"] == run_id
             ],
             30,
             "the agent to ask",

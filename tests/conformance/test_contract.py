@@ -124,6 +124,29 @@ def test_runs_of_a_thread_follow_one_another(api: Api) -> None:
     assert [api.settled(run)["status"] for run in (first, second)] == ["cancelled", "cancelled"]
 
 
+def test_what_waits_is_edited_until_it_is_started(api: Api, key: str) -> None:
+    first = api.run(SLOW)
+    path = f"/threads/{first['thread_id']}"
+    body = {"input": "Say hullo.", "agent": "demo"}
+    posted = [api.http.post(f"{path}/runs", json=body, headers={"idempotency-key": key}) for _ in range(2)]
+    second, third = posted[0].json(), api.run("Say bye.", thread=first["thread_id"])
+    edited = api.http.patch(f"/runs/{second['id']}", json={"input": "Say hello."})
+    assert (edited.status_code, edited.json()["input"]) == (200, "Say hello.")
+    again = api.http.post(f"{path}/runs", json=body, headers={"idempotency-key": key})
+    assert (again.json()["id"], again.json()["input"]) == (second["id"], "Say hello.")
+    moved = api.http.patch(f"/runs/{third['id']}", json={"before": second["id"]})
+    assert (moved.status_code, moved.json()["turn"]) == (200, 2)
+    asked = [message["text"] for message in api.get(f"{path}/messages")["data"] if message["role"] == "user"]
+    assert asked == [SLOW, "Say bye.", "Say hello."]
+    wait_for(lambda: api.get(f"/runs/{first['id']}")["status"] == "running", 30, "the first to be under way")
+    assert refused(api.http.patch(f"/runs/{first['id']}", json={"input": "Else."})) == (409, "not_queued")
+    assert refused(api.http.patch(f"/runs/{third['id']}", json={"before": first["id"]})) == (409, "not_queued")
+    api.http.post(f"/runs/{first['id']}/cancel")
+    ended = [api.settled(run) for run in (third, second)]
+    assert ended[0]["finished_at"] <= ended[1]["started_at"]
+    assert refused(api.http.patch(f"/runs/{third['id']}", json={"before": None})) == (409, "not_queued")
+
+
 def test_a_run_that_is_over_is_retried(api: Api) -> None:
     run = api.run()
     api.settled(run)

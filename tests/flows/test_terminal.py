@@ -194,7 +194,7 @@ def test_a_run_in_the_background_is_listed_watched_and_cancelled(stack: Stack, t
     run_id = started.stdout.strip()
     assert re.fullmatch(r"run_\w+", run_id)
     listed = longwick(stack.url, "ps").stdout.splitlines()
-    assert listed[0].split() == ["RUN", "STATUS", "AGENT", "KIND", "MADE", "TOOK", "WHAT"]
+    assert listed[0].split() == ["RUN", "STATUS", "AGENT", "KIND", "TURN", "MADE", "TOOK", "WHAT"]
     assert [line for line in listed if run_id in line and "background" in line and text[:40] in line]
     assert run_id in [json.loads(line)["id"] for line in longwick(stack.url, "ps", "--json").stdout.splitlines()]
     cancelled = longwick(stack.url, "cancel", run_id)
@@ -205,6 +205,17 @@ def test_a_run_in_the_background_is_listed_watched_and_cancelled(stack: Stack, t
     assert run_id in longwick(stack.url, "ps", "--all").stdout
     again = longwick(stack.url, "cancel", run_id)
     assert again.returncode in (0, 1)
+
+
+def test_what_waits_is_listed_in_its_order(stack: Stack, tmp_path: Path) -> None:
+    first = stack.run(f"wait {tmp_path / 'gate'}")
+    waiting = [stack.run(f"say {n} 0", thread=first["thread_id"]) for n in (1, 2, 3)]
+    stack.http.patch(f"/runs/{waiting[2]['id']}", json={"before": waiting[0]["id"]})
+    listed = [json.loads(line) for line in longwick(stack.url, "ps", "--json").stdout.splitlines()]
+    inputs = [run["input"] for run in listed if run["thread_id"] == first["thread_id"]]
+    assert inputs == ["say 2 0", "say 1 0", "say 3 0", first["input"]]
+    (tmp_path / "gate").touch()
+    assert [stack.settled(run)["output_text"] for run in waiting] == ["0 ", "0 1 ", "0 1 2 "]
 
 
 def test_a_conversation_goes_on_in_its_thread(stack: Stack) -> None:

@@ -6,7 +6,7 @@ import pytest
 from scene import OWNER, log_of, queued_run, running_run, spawned_run
 from sqlalchemy import text
 
-from longwick import artifacts, audit, cancellation, events, leases, runs, sessions
+from longwick import artifacts, audit, cancellation, events, leases, runs, sessions, workspaces
 from longwick.artifacts import Quota, Save
 from longwick.audit import Audited
 from longwick.database import Database
@@ -15,7 +15,8 @@ from longwick.kinds import OnWorkerLost, RunStatus
 from longwick.leases import Held
 from longwick.models import Run, RunEvents
 from longwick.outcomes import Outcome
-from longwick.storage import FolderStorage
+from longwick.storage import FolderStorage, describe
+from longwick.workspaces import Entry, Kind, Manifest
 
 
 @pytest.fixture
@@ -53,6 +54,10 @@ def whole(database: Database, storage: FolderStorage) -> Run:
     run = spawned_run(database)
     say(database, run, "Whole")
     save(database, storage, run)
+    folder = storage.put([b"print()"], limit=100)
+    manifest = Manifest([Entry("a.py", Kind.FILE, 0o600, size=folder.size, sha256=folder.sha256)])
+    listed = storage.put([manifest.encode()], limit=1000)
+    database.write(lambda db: workspaces.keep(db, run, manifest, [folder, listed]))
     database.write(lambda db: runs.settle(db, run.id, 1, Outcome(RunStatus.SUCCEEDED, "Whole")))
     return run
 
@@ -60,7 +65,7 @@ def whole(database: Database, storage: FolderStorage) -> Run:
 def test_what_longwick_makes_is_well(database: Database, storage: FolderStorage, whole: Run) -> None:
     audited = Audited()
     assert list(audit.audit(database, storage, audited)) == []
-    assert (audited.runs, audited.files) == (6, 1)
+    assert (audited.runs, audited.files) == (6, 3)
     assert audited.events > 20
 
 
@@ -107,12 +112,33 @@ def test_an_agent_that_was_started_again_without_leave_is_told(database: Databas
 
 
 def test_bytes_that_are_gone_or_others_are_told(database: Database, storage: FolderStorage, whole: Run) -> None:
-    (file,) = (path for path in storage.folder.rglob("*") if path.is_file())
+    file = storage.path(describe(b"12345").sha256)
     file.chmod(0o600)
     file.write_bytes(b"12346")
     assert ["other bytes" in violation.words for violation in audit.audit(database, storage)] == [True]
     file.unlink()
     assert ["has none" in violation.words for violation in audit.audit(database, storage)] == [True]
+
+
+def test_a_folder_that_cannot_be_restored_is_told(database: Database, storage: FolderStorage, whole: Run) -> None:
+    state = database.read(lambda db: workspaces.newest(db, whole.thread_id))
+    assert state is not None
+
+    def told() -> list[str]:
+        return [violation.words for violation in audit.audit(database, storage) if violation.subject == state.id]
+
+    for tampered, words in (
+        ("UPDATE workspaces SET size = 8", "1 files of 8 bytes, and has not"),
+        ("UPDATE workspaces SET size = 7, attempt = 2", "attempt 2 of run_"),
+    ):
+        database.write(lambda db, sql=tampered: db.execute(text(sql)))  # type: ignore[misc]
+        assert [words in each for each in told()] == [True]
+    database.write(lambda db: db.execute(text("UPDATE workspaces SET attempt = 1")))
+    assert told() == []
+    database.write(lambda db: db.execute(text("DELETE FROM blobs WHERE size = 7")))
+    assert told() == ["the record knows no bytes of 1 of its files: 'a.py'"]
+    storage.path(state.manifest_sha256).unlink()
+    assert told() == ["it cannot be restored: the bytes are not in storage"]
 
 
 def test_what_a_reader_saw_is_held_against_the_record(database: Database, whole: Run) -> None:

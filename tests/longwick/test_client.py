@@ -268,6 +268,21 @@ def test_a_run_is_retried_and_a_busy_thread_refuses_who_does_not_want_to_wait(cl
     assert client.wait_for_run(again.id).status == "failed"
 
 
+def test_what_waits_is_edited_and_moved_until_it_is_started(client: Client, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    first = client.create_run(f"say 1 0; wait {gate}", agent="script")
+    second, third = (client.create_run(text, thread_id=first.thread_id) for text in ("history", "say 3 0"))
+    assert client.edit_run(second.id, "say 2 0").input == "say 2 0"
+    assert client.move_run(third.id, before=second.id).turn == 2
+    assert client.move_run(third.id).turn == 3
+    assert [said.text for said in client.list_messages(first.thread_id)][-2:] == ["say 2 0", "say 3 0"]
+    gate.touch()
+    assert client.wait_for_run(second.id).output_text == "0 1 "
+    with pytest.raises(Conflict) as raised:
+        client.edit_run(second.id, "say 9 0")
+    assert raised.value.code == "not_queued"
+
+
 def test_a_thread_is_found_renamed_and_deleted(client: Client) -> None:
     thread = client.create_thread(title="About candles", agent="script", metadata={"a": 1})
     assert thread.id in [found.id for found in client.list_threads(q="candles")]

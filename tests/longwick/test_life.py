@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 from scene import OWNER
 
-from longwick import cancellation, events, leases, runs, submission, threads
+from longwick import cancellation, editing, events, leases, runs, submission, threads
 from longwick.audit import audit_run
 from longwick.database import Database, Db
-from longwick.errors import Conflict, Fenced, NotFound
+from longwick.editing import Edit
+from longwick.errors import Conflict, Fenced, Invalid, NotFound
 from longwick.events import Event, EventType
 from longwick.kinds import OnWorkerLost, RunStatus
 from longwick.leases import Held
@@ -43,6 +44,11 @@ class Known:
     seen: list[Held] = field(default_factory=list)
     """Leases as sweepers have seen them, some of them long ago."""
 
+    @property
+    def waits(self) -> bool:
+        """For its first start."""
+        return self.status is RunStatus.QUEUED and self.attempt == 0
+
 
 class Life(RuleBasedStateMachine):
     """What users, workers, sweepers and late messages do, and what must come of it."""
@@ -54,6 +60,7 @@ class Life(RuleBasedStateMachine):
         self.runs: list[Known] = []
         self.deleted: set[str] = set()
         self.keys: dict[str, Known] = {}
+        self.texts: dict[str, str] = {}
 
     def pick(self, number: int) -> Known:
         return self.runs[number % len(self.runs)]
@@ -194,6 +201,30 @@ class Life(RuleBasedStateMachine):
             self.cancelled(run)
 
     @precondition(lambda self: self.runs)
+    @rule(number=PICK, other=PICK, last=st.booleans(), text=st.sampled_from([None, "go", "stop"]))
+    def edit(self, number: int, other: int, last: bool, text: str | None) -> None:
+        """The user has second thoughts of what waits. The model has its runs in the order of their turns."""
+        run, before = self.pick(number), None if last else self.pick(other)
+        wanted = Edit(text, moves=True, before=before.id if before else None)
+
+        def change() -> Run:
+            return self.database.write(lambda db: editing.edit(db, OWNER, run.id, wanted))
+
+        if run.thread in self.deleted:
+            expect(NotFound, change)
+        elif not run.waits:
+            expect(Conflict, change)
+        elif before and (before is run or before.thread != run.thread):
+            expect(Invalid, change)
+        elif before and not before.waits:
+            expect(Conflict, change)
+        else:
+            assert change().input == (text or self.texts.get(run.id, "go"))
+            self.texts[run.id] = text or self.texts.get(run.id, "go")
+            self.runs.remove(run)
+            self.runs.insert(self.runs.index(before) if before else len(self.runs), run)
+
+    @precondition(lambda self: self.runs)
     @rule(
         number=PICK,
         late=st.booleans(),
@@ -238,6 +269,7 @@ class Life(RuleBasedStateMachine):
             again = accept()
             assert again.retry_of == run.id
             self.runs.append(Known(again.id, run.thread, run.may_retry))
+            self.texts[again.id] = again.input
 
     @precondition(lambda self: self.runs)
     @rule(number=PICK, sure=st.integers(0, 4))

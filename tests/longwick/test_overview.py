@@ -35,9 +35,9 @@ def test_a_glance_tells_what_can_change(database: Database) -> None:
     queued, running, wished = queued_run(database), running_run(database), running_run(database)
     database.write(lambda db: cancellation.request(db, OWNER, wished.id))
     assert glances(database) == {
-        queued.id: Glance(RunStatus.QUEUED, 0, False),
-        running.id: Glance(RunStatus.RUNNING, 1, False),
-        wished.id: Glance(RunStatus.RUNNING, 1, True),
+        queued.id: Glance(RunStatus.QUEUED, 0, False, 1, 1),
+        running.id: Glance(RunStatus.RUNNING, 1, False, 1, 0),
+        wished.id: Glance(RunStatus.RUNNING, 1, True, 1, 0),
     }
     assert Glance.of(fresh(database, wished)) == glances(database)[wished.id]
 

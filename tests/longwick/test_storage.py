@@ -56,6 +56,30 @@ def test_what_is_not_kept_leaves_nothing(storage: FolderStorage) -> None:
     assert kept(storage) == []
 
 
+def test_a_batch_is_there_all_at_once_or_not_at_all(storage: FolderStorage) -> None:
+    with storage.batch() as batch:
+        put = [batch.put([b"part ", str(n).encode()], limit=10) for n in (1, 2, 3, 1)]
+        assert put[0] == put[3] == describe(b"part 1")
+        with pytest.raises(NotFound):
+            storage.open(put[0].sha256)
+    assert [read(storage, each) for each in put[:3]] == [b"part 1", b"part 2", b"part 3"]
+    assert len(kept(storage)) == 3
+    with storage.batch():
+        pass
+
+    def fail(limit: int) -> None:
+        with storage.batch() as batch:
+            batch.put([b"else"], limit=10)
+            batch.put((bytes([n // n]) * 9 for n in (2, 1, 0)), limit=limit)
+
+    with pytest.raises(TooLarge):
+        fail(10)
+    with pytest.raises(ZeroDivisionError):
+        fail(100)
+    assert len(kept(storage)) == 3
+    assert list((storage.folder / "incoming").iterdir()) == []
+
+
 def test_more_than_the_limit_is_refused_as_it_comes(storage: FolderStorage) -> None:
     taken = 0
 
@@ -82,6 +106,9 @@ def test_f34_without_space_nothing_is_kept_and_the_caller_is_told(
     monkeypatch.setattr(f"longwick.storage.{where}", full)
     with pytest.raises(StorageFull):
         storage.put([b"x"], limit=1)
+    monkeypatch.setattr("longwick.storage.tempfile.TemporaryDirectory", full)
+    with pytest.raises(StorageFull), storage.batch() as batch:
+        batch.put([b"x"], limit=1)
     monkeypatch.undo()
     assert kept(storage) == []
     assert read(storage, storage.put([b"x"], limit=1)) == b"x"

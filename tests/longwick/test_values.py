@@ -11,7 +11,7 @@ from longwick.database import Database
 from longwick.errors import StorageFull
 from longwick.events import Event, EventType
 from longwick.models import Blob
-from longwick.storage import FolderStorage, Incoming, Stored
+from longwick.storage import Batch, FolderStorage, Incoming, Stored
 from longwick.values import INLINE_CHARACTERS, inline_or_refer
 
 
@@ -103,6 +103,9 @@ def test_an_event_with_a_reference_is_small(database: Database, storage: FolderS
 
 class Full:
     def incoming(self, *, limit: int) -> AbstractContextManager[Incoming]:
+        raise StorageFull("no space is left for files")
+
+    def batch(self) -> AbstractContextManager[Batch]:
         raise StorageFull("no space is left for files")
 
     def put(self, chunks: Iterable[bytes], *, limit: int) -> Stored:

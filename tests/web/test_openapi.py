@@ -41,6 +41,7 @@ def test_all_routes_are_there(document: dict[str, Any]) -> None:
         "POST /api/v1/runs",
         "GET /api/v1/runs",
         "GET /api/v1/runs/{run_id}",
+        "PATCH /api/v1/runs/{run_id}",
         "GET /api/v1/runs/{run_id}/events",
         "GET /api/v1/runs/{run_id}/events/{seq}/value",
         "POST /api/v1/runs/{run_id}/cancel",

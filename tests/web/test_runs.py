@@ -40,6 +40,7 @@ def test_a_run_is_accepted_with_a_thread_of_its_own(client: TestClient, database
     assert run == {
         "id": run["id"],
         "thread_id": run["thread_id"],
+        "turn": 1,
         "kind": "chat",
         "status": "queued",
         "agent": "demo",

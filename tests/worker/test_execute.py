@@ -29,7 +29,7 @@ from longwick.events import TERMINAL_EVENTS, Event
 from longwick.kinds import OnWorkerLost, Role, RunStatus
 from longwick.leases import Held
 from longwick.models import AgentSession, Artifact, Message, Run, Thread
-from longwick.storage import Incoming, Stored
+from longwick.storage import Batch, Incoming, Stored
 from longwick.transcript import Transcript
 from worker import ending as ending_module
 from worker import execute as execute_module
@@ -1040,6 +1040,9 @@ class Slow:
         wait_for(lambda: hold.renewed_at > began, 2.0, "a beat")
         return self._parts.storage.put(chunks, limit=limit)
 
+    def batch(self) -> AbstractContextManager[Batch]:
+        return self._parts.storage.batch()
+
     def open(self, sha256: str) -> BinaryIO:
         return self._parts.storage.open(sha256)
 
@@ -1058,6 +1061,9 @@ class Full:
     """Storage without any space."""
 
     def incoming(self, *, limit: int) -> AbstractContextManager[Incoming]:
+        raise StorageFull("no space is left for files")
+
+    def batch(self) -> AbstractContextManager[Batch]:
         raise StorageFull("no space is left for files")
 
     def put(self, chunks: Iterable[bytes], *, limit: int) -> Stored:

@@ -22,7 +22,7 @@ NOBODY = 65534
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[Workspace]:
-    with workspace(tmp_path / "data", TURN) as folder:
+    with workspace(tmp_path / "data", "run_1", 2) as folder:
         yield folder
 
 
@@ -48,7 +48,7 @@ def contents(folder: Workspace) -> dict[str, bytes]:
 def test_it_is_empty_private_and_gone_afterwards(tmp_path: Path) -> None:
     before = os.umask(0)
     try:
-        with workspace(tmp_path / "data", TURN) as folder:
+        with workspace(tmp_path / "data", "run_1", 2) as folder:
             entries = {path.name: path for path in folder.folder.iterdir()}
             assert entries.keys() == {"work", "home", "tmp"}
             assert folder.work == entries["work"]
@@ -63,31 +63,30 @@ def test_it_is_empty_private_and_gone_afterwards(tmp_path: Path) -> None:
 
 
 def test_it_is_gone_after_an_error_too(tmp_path: Path) -> None:
-    with pytest.raises(ZeroDivisionError), workspace(tmp_path, TURN) as folder:
+    with pytest.raises(ZeroDivisionError), workspace(tmp_path, "run_1", 2) as folder:
         raise ZeroDivisionError
     assert not folder.folder.exists()
 
 
 def test_each_attempt_has_its_own(tmp_path: Path) -> None:
-    other = Turn("run_1", "thr_1", 3, "Hi", [])
-    with workspace(tmp_path, TURN) as first, workspace(tmp_path, other) as second:
+    with workspace(tmp_path, "run_1", 2) as first, workspace(tmp_path, "run_1", 3) as second:
         assert first.folder != second.folder
         assert first.folder.exists()
 
 
 def test_what_a_crash_left_of_the_same_attempt_is_not_seen(tmp_path: Path) -> None:
-    with workspace(tmp_path, TURN) as folder:
+    with workspace(tmp_path, "run_1", 2) as folder:
         kept = folder.folder
     (kept / "work").mkdir(parents=True)
     (kept / "work" / "old").touch()
-    with workspace(tmp_path, TURN) as folder:
+    with workspace(tmp_path, "run_1", 2) as folder:
         assert list(folder.work.iterdir()) == []
 
 
 def test_links_in_it_are_removed_and_not_followed(tmp_path: Path) -> None:
     (tmp_path / "precious").mkdir()
     (tmp_path / "precious" / "file").touch()
-    with workspace(tmp_path / "data", TURN) as folder:
+    with workspace(tmp_path / "data", "run_1", 2) as folder:
         (folder.work / "link").symlink_to(tmp_path / "precious")
     assert (tmp_path / "precious" / "file").exists()
 
@@ -95,10 +94,9 @@ def test_links_in_it_are_removed_and_not_followed(tmp_path: Path) -> None:
 REMOVE_AS_NOBODY = """
 import os, sys
 from pathlib import Path
-from worker.agents import Turn
 from worker.workspace import workspace
 
-with workspace(Path(sys.argv[1]), Turn("run_1", "thr_1", 1, "Hi", [])) as folder:
+with workspace(Path(sys.argv[1]), "run_1", 1) as folder:
     cache = folder.work / "go" / "pkg" / "mod"
     cache.mkdir(parents=True)
     (cache / "file").touch()

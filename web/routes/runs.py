@@ -7,15 +7,16 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 from pydantic import BeforeValidator
 
-from longwick import artifacts, backlog, cancellation, models, runs, seams, steering, submission, threads
+from longwick import artifacts, backlog, cancellation, editing, models, runs, seams, steering, submission, threads
 from longwick.database import Database, Db
+from longwick.editing import Edit
 from longwick.errors import Conflict
 from longwick.kinds import RunKind, RunStatus
 from longwick.queue import Dispatcher
 from longwick.settings import Settings
 from longwick.submission import Once
 from web.agents import Agents
-from web.bodies import MoreInput, NewRun
+from web.bodies import MoreInput, NewRun, RunChange
 from web.dependencies import (
     AfterArtifact,
     AfterRun,
@@ -165,6 +166,16 @@ def list_runs(
 def get_run(run_id: RunId, caller: TheCaller, record: TheRecord) -> Run:
     """A run."""
     return record.read(lambda db: _shown(db, runs.get(db, caller.owner, run_id)))
+
+
+@router.patch("/{run_id}", responses=responses(400, 404, 409, 413, 415, 422, 503))
+def edit_run(run_id: RunId, asked: RunChange, caller: TheCaller, record: TheRecord, dispatcher: TheDispatcher) -> Run:
+    """Give a run that waits another text, or another place among those of its thread; until it is started."""
+    changed = asked.model_fields_set
+    wanted = Edit(asked.input if "input" in changed else None, "before" in changed, asked.before)
+    run = record.write(lambda db: _shown(db, editing.edit(db, caller.owner, run_id, wanted)))
+    dispatcher.wake()
+    return run
 
 
 @router.post("/{run_id}/cancel", status_code=202, responses=responses(404, 409, 503))
