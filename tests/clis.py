@@ -17,6 +17,10 @@ CODEX_OFF = """
 """The features of Codex that would do more than our tools."""
 
 
+CLIENT = {"name": "longwick", "title": "Longwick", "version": "1"}
+"""Who we are, where a protocol asks."""
+
+
 def environ(folder: Path, **more: str) -> dict[str, str]:
     """What every CLI gets: a HOME of its own, and nothing of the shell's."""
     (folder / "tmp").mkdir(parents=True, exist_ok=True)
@@ -57,9 +61,14 @@ def claude(
     return Dialogue(command, env, folder)
 
 
+def say_to_claude(talk: Dialogue, prompt: str) -> None:
+    """A message of the user."""
+    talk.send({"type": "user", "message": {"role": "user", "content": prompt}, "client_composed": True})
+
+
 def tell_claude(talk: Dialogue, prompt: str) -> Json:
     """One turn; its result."""
-    talk.send({"type": "user", "message": {"role": "user", "content": prompt}, "client_composed": True})
+    say_to_claude(talk, prompt)
     return talk.until(lambda line: line.get("type") == "result", 60, "the result")
 
 
@@ -78,9 +87,14 @@ def codex(provider: str, folder: Path) -> Dialogue:
 
 def start_thread(talk: Dialogue, folder: Path, agent: Agent | None = None) -> str:
     """Introduce ourselves to a Codex app server and begin a thread; its id."""
-    client = {"name": "longwick", "title": "Longwick", "version": "1"}
-    call(talk, "initialize", clientInfo=client, capabilities={"experimentalApi": True})
+    call(talk, "initialize", clientInfo=CLIENT, capabilities={"experimentalApi": True})
     talk.send({"method": "initialized"})
+    thread: str = answer(talk, ask_thread(talk, folder, agent))["thread"]["id"]
+    return thread
+
+
+def ask_thread(talk: Dialogue, folder: Path, agent: Agent | None = None) -> int:
+    """Ask a Codex app server for a thread; the number of the request."""
     server = (
         {
             "url": agent.url,
@@ -91,7 +105,7 @@ def start_thread(talk: Dialogue, folder: Path, agent: Agent | None = None) -> st
         if agent
         else {}
     )
-    found = call(
+    return ask(
         talk,
         "thread/start",
         cwd=str(folder),
@@ -103,8 +117,6 @@ def start_thread(talk: Dialogue, folder: Path, agent: Agent | None = None) -> st
         ephemeral=True,
         config={f"mcp_servers.longwick.{name}": value for name, value in server.items()},
     )
-    thread: str = found["thread"]["id"]
-    return thread
 
 
 def tell_codex(talk: Dialogue, thread: str, prompt: str) -> Json:
@@ -131,7 +143,7 @@ def gemini_environ(provider: str, folder: Path, agent: Agent | None = None) -> d
     settings = {
         "security": {"auth": {"selectedType": "gemini-api-key"}},
         "privacy": {"usageStatisticsEnabled": False},
-        "general": {"enableAutoUpdate": False},
+        "general": {"enableAutoUpdate": False, "maxAttempts": 2},
         "mcpServers": {"longwick": server} if agent else {},
     }
     (folder / ".gemini").mkdir(parents=True)
@@ -145,13 +157,75 @@ def gemini_environ(provider: str, folder: Path, agent: Agent | None = None) -> d
     )
 
 
-def call(talk: Dialogue, method: str, seconds: float = 30, **params: Any) -> Json:
-    """A JSON-RPC request, and its result."""
+def ask(talk: Dialogue, method: str, **params: Any) -> int:
+    """A JSON-RPC request; its number."""
     number = len(talk.sent)
     talk.send({"jsonrpc": "2.0", "id": number, "method": method, "params": params})
-    answer = talk.until(
-        lambda line: line.get("id") == number and "method" not in line, seconds, f"the answer to {method}"
-    )
-    assert "result" in answer, answer
-    result: Json = answer["result"]
+    return number
+
+
+def answer(talk: Dialogue, number: int) -> Json:
+    """The result of a request."""
+    said = talk.until(lambda line: line.get("id") == number and "method" not in line, 30, "an answer")
+    assert "result" in said, said
+    result: Json = said["result"]
     return result
+
+
+def call(talk: Dialogue, method: str, **params: Any) -> Json:
+    """A JSON-RPC request, and its result."""
+    return answer(talk, ask(talk, method, **params))
+
+
+def acp(name: str, provider: str, folder: Path, agent: Agent | None = None) -> Dialogue:
+    """An agent that speaks ACP, that is told by `start_session` and `tell_acp`."""
+    if name == "gemini":
+        return Dialogue([*binaries.acp(name), "--model", "gemini-2.5-flash"], gemini_environ(provider, folder), folder)
+    if name == "claude-agent-acp":
+        env = environ(
+            folder,
+            CLAUDE_CONFIG_DIR=str(folder / ".claude"),
+            ANTHROPIC_API_KEY="sk-ant-test",
+            ANTHROPIC_BASE_URL=provider,
+            CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC="1",
+            CLAUDE_CODE_DISABLE_ATTACHMENTS="1",
+            CLAUDE_CODE_MAX_RETRIES="2",
+        )
+        return Dialogue(binaries.acp(name), env, folder)
+    (folder / ".codex").mkdir(parents=True)
+    served = f'name = "test"\nbase_url = "{provider}/v1"\nwire_api = "responses"\nenv_key = "OPENAI_API_KEY"\n'
+    limits = "request_max_retries = 2\nstream_max_retries = 2\n"
+    (folder / ".codex" / "config.toml").write_text(
+        f'model = "gpt-5"\nmodel_provider = "test"\n[model_providers.test]\n{served}{limits}'
+    )
+    return Dialogue(
+        binaries.acp(name), environ(folder, CODEX_HOME=str(folder / ".codex"), OPENAI_API_KEY="sk-test"), folder
+    )
+
+
+def start_session(talk: Dialogue, folder: Path, agent: Agent | None = None) -> str:
+    """Introduce ourselves to an agent that speaks ACP and begin a session; its id."""
+    call(talk, "initialize", protocolVersion=1, clientCapabilities={}, clientInfo=CLIENT)
+    bearer = [{"name": "Authorization", "value": f"Bearer {agent.token}"}] if agent else []
+    servers = [{"type": "http", "name": "longwick", "url": agent.url, "headers": bearer}] if agent else []
+    session: str = call(talk, "session/new", cwd=str(folder), mcpServers=servers)["sessionId"]
+    return session
+
+
+def ask_acp(talk: Dialogue, session: str, prompt: str) -> int:
+    """Begin a turn; the number of the request."""
+    return ask(talk, "session/prompt", sessionId=session, prompt=[{"type": "text", "text": prompt}])
+
+
+def tell_acp(talk: Dialogue, session: str, prompt: str, leave: str = "allow_once") -> Json:
+    """One turn, in which every question for leave is answered so; its result or its error."""
+    number = ask_acp(talk, session, prompt)
+    while True:
+        said = talk.until(lambda line: "id" in line, 60, "the end of the turn")
+        if said.get("method") == "session/request_permission":
+            options = said["params"]["options"]
+            chosen = next(option["optionId"] for option in options if option["kind"] == leave)
+            outcome = {"outcome": {"outcome": "selected", "optionId": chosen}}
+            talk.send({"jsonrpc": "2.0", "id": said["id"], "result": outcome})
+        elif said["id"] == number and "method" not in said:
+            return said

@@ -15,7 +15,8 @@ from typing import Any, Self
 
 Json = dict[str, Any]
 
-STOP_SECONDS = 5.0
+STOP_SECONDS = 2.0
+"""How long it may take to end by itself once its input is closed; some never do."""
 
 
 class Dialogue:
@@ -25,9 +26,10 @@ class Dialogue:
         self.command = [str(word) for word in command]
         self._env = env
         self._folder = folder
-        self.lines: list[bytes] = []
-        """All that it has printed so far and that was read."""
-        self.sent: list[bytes] = []
+        self.exchange: list[tuple[bool, bytes]] = []
+        """All lines so far, in order: (whether we sent it, the line)."""
+        self.status: int | None = None
+        """Its exit status, once it has ended."""
         self._lines: queue.Queue[bytes | None] = queue.Queue()
         self._popen: subprocess.Popen[bytes]
 
@@ -55,8 +57,9 @@ class Dialogue:
             self._popen.wait(STOP_SECONDS)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._popen.pid, signal.SIGKILL)
-        self._popen.wait()
+        self.status = self._popen.wait()
         self._reader.join()
+        self._drain()
         if exc[0] is not None:
             print(self.errors)
             print(b"\n".join(self.lines[-20:]).decode(errors="replace")[-6000:])
@@ -72,8 +75,9 @@ class Dialogue:
 
     def send(self, message: Json) -> None:
         """Write one line to it."""
-        self.sent.append(json.dumps(message).encode())
-        self.write(self.sent[-1] + b"\n")
+        line = json.dumps(message).encode()
+        self.exchange.append((True, line))
+        self.write(line + b"\n")
 
     def write(self, data: bytes) -> None:
         """Write bytes as they are."""
@@ -98,22 +102,38 @@ class Dialogue:
             except queue.Empty:
                 raise AssertionError(f"waited {seconds} s for {what}") from None
             assert line is not None, f"{self.command[0]} ended before {what}\n{self.errors}"
-            self.lines.append(line)
+            self.exchange.append((False, line))
             said = _json(line)
             if said is not None and found(said):
                 return said
 
     def wait(self, seconds: float = 30.0) -> int:
         """Its exit status, once it ends by itself; all that it has printed is in `lines`."""
-        status = self._popen.wait(seconds)
-        while (line := self._lines.get(timeout=5)) is not None:
-            self.lines.append(line)
-        return status
+        self.status = self._popen.wait(seconds)
+        self._reader.join(STOP_SECONDS)
+        self._drain()
+        return self.status
+
+    @property
+    def lines(self) -> list[bytes]:
+        """All that it has printed so far and that was read."""
+        return [line for sent, line in self.exchange if not sent]
+
+    @property
+    def sent(self) -> list[bytes]:
+        """All messages that it was sent."""
+        return [line for sent, line in self.exchange if sent]
 
     @property
     def messages(self) -> list[Json]:
         """The lines that are JSON."""
         return [said for line in self.lines if (said := _json(line)) is not None]
+
+    def _drain(self) -> None:
+        while not self._lines.empty():
+            line = self._lines.get()
+            if line is not None:
+                self.exchange.append((False, line))
 
     def _read(self) -> None:
         assert self._popen.stdout

@@ -39,12 +39,14 @@ SYNTHETIC = (
     "<user_instructions>",
     "<turn_aborted>",
     "[Request interrupted",
+    "(This turn was interrupted by the system",
     "[SYSTEM NOTIFICATION",
     "Caveat:",
     "Output token limit hit",
     "Resume directly",
     "Continue from where you left off",
-    "Your previous response had no visible output",
+    "[Your previous response",
+    "Your response above was stopped",
     "# AGENTS.md",
     "(This turn was interrupted by the system",
     "This is the Gemini CLI.",
@@ -153,7 +155,11 @@ def answer(conversation: Conversation) -> Iterator[Piece]:
         return
     since = conversation.messages[asked + 1 :]
     done = sum(message.results for message in since)
-    yield from _unsaid(_played(conversation, steps, done), _said_since_result(since))
+    said = _said_since_result(since)
+    pieces = list(_unsaid(_played(conversation, steps, done), said)) if said else []
+    if pieces == [Stop("end")]:
+        pieces.insert(0, Text(0, "That was all."))
+    yield from pieces or _played(conversation, steps, done)
 
 
 def parse(prompt: str) -> list[list[Any]] | None:
@@ -238,7 +244,9 @@ def _played(conversation: Conversation, steps: list[list[Any]], done: int) -> It
             case "text":
                 yield Text(block, step[1])
             case "big":
-                yield Text(block, ("0123456789abcde\n" * (step[1] // 16 + 1))[: step[1]])
+                # No two lines are the same: Gemini CLI takes that for a model that has lost its way.
+                lines = "".join(f"{line:015}\n" for line in range(step[1] // 16 + 1))
+                yield Text(block, lines[: step[1]])
             case "usage":
                 yield Usage(step[1], step[2])
             case "wait":
