@@ -125,11 +125,14 @@ class Adapter(Protocol):
 
 def adapter_for(profile: Profile, turn: Turn) -> Adapter:
     """The adapter that the profile names, for one turn."""
+    from worker.agents.acp import Acp
     from worker.agents.claude import Claude
     from worker.agents.codex import Codex
     from worker.agents.jsonl import JsonLines
 
     match profile.adapter:
+        case "acp":
+            return Acp(profile, turn)
         case "claude":
             return Claude(profile, turn)
         case "codex":
