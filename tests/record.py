@@ -42,7 +42,7 @@ EVERYWHERE = {
     "limit": "say 3; limit",
     "interrupt": "think 1; say 3; stall",
     "mcp_down": "say 2",
-    "long_text": "big 8000",
+    "long_text": "big 4000",
 }
 """Scenario -> prompt, for every CLI."""
 

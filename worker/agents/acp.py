@@ -48,11 +48,12 @@ class Acp:
         self._session = ""
         self._sees = False
         self._logins: list[str] = []
+        self._denied = False
         self._asked: dict[str, JsonObject] = {}
         """The requests for leave that it waits to have answered, by their ids."""
 
     def launch(self, work: Path, home: Path) -> Launch:
-        self._work = work
+        self._work, self._stream.work = work, str(work)
         client = {"name": "longwick", "title": "Longwick", "version": "1"}
         hello = _request("initialize", protocolVersion=VERSION, clientCapabilities={}, clientInfo=client)
         return Launch(self._profile.command, CAREFUL, hello)
@@ -80,6 +81,7 @@ class Acp:
 
     def answer(self, ask: Ask, decision: Decision) -> bytes:
         asked = self._asked.pop(ask.request_id, None)
+        self._denied |= not decision.allowed
         return _decided(asked, allowed=decision.allowed) if asked else b""
 
     def _mean(self, said: JsonObject, shown: Transcript) -> Iterator[Meant]:
@@ -119,7 +121,7 @@ class Acp:
                 yield Reply(self._prompt())
             case "session/prompt":
                 yield from self._stream.used(result)
-                yield end_of(result)
+                yield end_of(result, denied=self._denied)
 
     def _failed(self, step: str, error: JsonObject, shown: Transcript) -> Iterator[Meant]:
         words = str(error.get("message") or "it gives no reason")

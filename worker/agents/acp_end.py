@@ -17,8 +17,8 @@ COUNTS = {
 }
 
 
-def end_of(result: JsonObject) -> End:
-    """The end that a turn has come to by itself."""
+def end_of(result: JsonObject, *, denied: bool) -> End:
+    """The end that a turn has come to by itself; something may have been `denied` in it."""
     usage = usage_of(result)
     match result.get("stopReason"):
         case "end_turn" if usage and not any(usage.values()):
@@ -32,6 +32,9 @@ def end_of(result: JsonObject) -> End:
             return _failed("budget_exceeded", "The agent has asked the model as often as it may.")
         case "refusal":
             return _failed("agent_error", "The model refuses to answer.")
+        case "cancelled" if denied:
+            # So Codex takes a denial.
+            return _failed("agent_error", "The agent goes no further, as a tool was not allowed.")
         case reason:
             return _failed("agent_error", f"The agent stopped by itself ({shorten(str(reason))}).")
 

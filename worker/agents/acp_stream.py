@@ -3,10 +3,10 @@
 As Gemini CLI 0.61, claude-agent-acp 0.49 and codex-acp 0.16 say it, each in its own way.
 """
 
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 from longwick.events import Event, EventType, notice
 from longwick.models import JsonObject
@@ -22,6 +22,12 @@ QUIET = {
 CODEX_TOOL = re.compile(r"Tool: (\w+)/(\w+)")
 GEMINI_TOOL = re.compile(r"(\w+) \((\w+) MCP Server\)")
 GEMINI_CALL = re.compile(r"mcp_([a-z]+)_(\w+?)__")
+CODEX_WARNING = re.compile(r"Model metadata for `|Heads up: Long threads ")
+CODEX_NOISE = {
+    # In the input of its shell; no two of them are the same, and none says what is to be done.
+    *("call_id", "turn_id", "process_id", "started_at_ms", "source", "parsed_cmd"),
+    *("available_decisions", "proposed_execpolicy_amendment"),
+}
 
 
 @dataclass(slots=True)
@@ -39,6 +45,8 @@ class AcpStream:
 
     def __init__(self, attempt: int) -> None:
         self._attempt = attempt
+        self.work = "."
+        """The workspace, which is another folder in each attempt, and nothing that a reader needs to know."""
         self._blocks = 0
         self._message: str | None = None
         """Which of the model's messages the open block is of, where the agent says so."""
@@ -47,6 +55,8 @@ class AcpStream:
 
     def update(self, said: JsonObject, shown: Transcript) -> Iterator[Event]:
         match said["sessionUpdate"]:
+            case "agent_message_chunk" if CODEX_WARNING.match(_text_of(said["content"])):
+                yield notice("warning", "agent_warning", _text_of(said["content"]))
             case "agent_message_chunk":
                 yield from self._text(_text_of(said["content"]), said.get("messageId"), shown)
             case "agent_thought_chunk":
@@ -65,12 +75,11 @@ class AcpStream:
         key, status, title = said["toolCallId"], said.get("status"), said.get("title") or ""
         call = self._calls.setdefault(key, _Call())
         call.name = call.name or _name_of(said)
-        raw = said.get("rawInput")
-        if isinstance(raw, dict) and raw:
-            call.input = raw.get("arguments") or {} if CODEX_TOOL.fullmatch(title) else raw
-        elif asked and not call.input:
+        given = self._given(said)
+        if not given and not call.input and asked:
             # What somebody is to allow must be seen.
-            call.input = {"title": title, "about": _output_of(said)}
+            given = {"title": title, "about": _output_of(said).replace(self.work, ".")}
+        call.input = given or call.input
         if not call.started and (call.input or asked or status not in (None, "pending")):
             call.started = True
             yield from shown.close_reasoning()
@@ -102,6 +111,16 @@ class AcpStream:
             text = shown.last_block.removesuffix(words)
             withdrawn = {"message_id": shown.open_message, "text": text, "partial": True}
             yield Event(EventType.MESSAGE_COMPLETED, withdrawn)
+
+    def _given(self, said: JsonObject) -> JsonObject:
+        raw = said.get("rawInput")
+        if not isinstance(raw, dict):
+            return {}
+        if CODEX_TOOL.fullmatch(said.get("title") or ""):
+            raw = raw.get("arguments") or {}
+        told = {name: value for name, value in raw.items() if name not in CODEX_NOISE or "call_id" not in raw}
+        here: JsonObject = json.loads(json.dumps(told).replace(json.dumps(self.work)[1:-1], "."))
+        return here
 
     def _text(self, text: str, message: str | None, shown: Transcript) -> Iterator[Event]:
         if text or shown.open_message:
@@ -148,8 +167,10 @@ def _name_of(said: JsonObject) -> str:
     return title if kind in (None, "other") else str(kind)
 
 
-def _output_of(said: JsonObject) -> Any:
+def _output_of(said: JsonObject) -> str:
     raw = said.get("rawOutput")
+    if isinstance(raw, dict) and isinstance(raw.get("formatted_output"), str):
+        raw = raw["formatted_output"]
     texts = [_text_of(part.get("content") or part) for part in said.get("content") or []]
     return raw if isinstance(raw, str) else "\n".join(texts)
 
