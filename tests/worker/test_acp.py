@@ -90,8 +90,9 @@ def world(migrated_file: Path, valkey: Valkey, tmp_path_factory: pytest.TempPath
         codex = ending.enter_context(OpenAI())
         (folder / "codex").mkdir()
         provider = f'name = "t"\nbase_url = "{codex.url}/v1"\nwire_api = "responses"\nenv_key = "OPENAI_API_KEY"\n'
+        provider += "request_max_retries = 1\nstream_max_retries = 1\n"
         (folder / "codex" / "config.toml").write_text(
-            f'model = "gpt-5"\nmodel_provider = "t"\n[model_providers.t]\n{provider}request_max_retries = 1\n'
+            f'model = "gpt-5"\nmodel_provider = "t"\n[model_providers.t]\n{provider}'
         )
         (folder / "agents.toml").write_text(
             "".join(
