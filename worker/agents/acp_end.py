@@ -5,10 +5,8 @@ import re
 from longwick.models import JsonObject
 from longwick.text import shorten
 from worker.agents import End
-from worker.agents.claude_stream import FAILURES
+from worker.agents.failing import provider_failure
 
-KINDS = {400: "invalid_request", 401: "authentication_failed", 403: "authentication_failed", 404: "model_not_found"}
-KINDS |= {429: "rate_limit", 529: "overloaded"}
 COUNTS = {
     "inputTokens": "input_tokens",
     "outputTokens": "output_tokens",
@@ -46,11 +44,9 @@ def failure_of(error: JsonObject) -> End:
     assert isinstance(data, dict)
     found = re.search(r"\bstatus:? ([45]\d\d)\b", words)
     status = int(found[1]) if found else code if isinstance(code, int) and 400 <= code < 600 else None
-    kind = data.get("errorKind") or (KINDS.get(status, "server_error") if status else None)
-    if kind in FAILURES:
-        return _failed("provider_error", FAILURES[kind].format(words))
+    kind = data.get("errorKind") or status
     if kind or "codex_error_info" in data:
-        return _failed("provider_error", f"The provider failed ({words}).")
+        return _failed("provider_error", provider_failure(kind, words))
     return _failed("agent_error", f"The agent failed: {words}")
 
 
