@@ -45,7 +45,7 @@ CAPABILITIES: Mapping[str, tuple[str, ...]] = {
         *("text", "thinking", "tools", "artifacts", "history", "interrupt", "steer"),
         *("approvals", "images", "resume"),
     ),
-    "acp": ("text", "thinking", "tools", "artifacts", "history", "interrupt", "approvals"),
+    "acp": ("text", "thinking", "tools", "artifacts", "history", "interrupt", "approvals", "images"),
 }
 """Adapter -> what works with it; docs/agents.md has the table."""
 
@@ -246,7 +246,9 @@ def _placed(profile: Profile, found: Mapping[str, str | None], settings: Setting
     program = found.get(profile.adapter)
     command = profile.command or ([program] if program else [])
     refused = ""
-    if profile.kind == "coding" and not (settings.allow_unsandboxed and is_loopback(settings.host)):
+    # What an agent over ACP may do with its own tools, nobody can tell it.
+    has_tools = profile.kind == "coding" or profile.adapter == "acp"
+    if has_tools and not (settings.allow_unsandboxed and is_loopback(settings.host)):
         refused = (
             "it could read and change whatever this server's user can; where that is yours alone, and the server "
             "listens on loopback only, LONGWICK_ALLOW_UNSANDBOXED=1 lets it run"

@@ -1,7 +1,7 @@
 """A stack whose agents are the real CLIs, which ask model APIs of the tests' own."""
 
-from providers.anthropic import Anthropic
-from providers.openai import OpenAI
+from collections.abc import Mapping
+
 from providers.serving import Provider
 from stack import Stack
 
@@ -39,16 +39,47 @@ adapter = "codex"
 kind = "coding"
 command = ["{codex}"]
 models = ["gpt-5"]
+
+[agents.gemini]
+adapter = "acp"
+command = {gemini}
+env = {{ GEMINI_API_KEY = "the-key", GOOGLE_GEMINI_BASE_URL = "{gemini_url}" }}
+
+[agents.claude-acp]
+adapter = "acp"
+command = {claude_acp}
+pass_env = ["ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL"]
+env = {{ CLAUDE_CODE_MAX_RETRIES = "1", CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC = "1" }}
+
+[agents.codex-acp]
+adapter = "acp"
+command = {codex_acp}
+pass_env = ["OPENAI_API_KEY"]
+env = {{ CODEX_HOME = "{codex_home}" }}
+
+[agents.keyless]
+adapter = "acp"
+command = {gemini}
+"""
+CODEX_CONFIG = """
+model = "gpt-5"
+model_provider = "test"
+[model_providers.test]
+name = "test"
+base_url = "{url}/v1"
+wire_api = "responses"
+env_key = "OPENAI_API_KEY"
+request_max_retries = 1
+stream_max_retries = 1
 """
 
 
 class RealAgents:
     """The stack, and the provider that each agent asks."""
 
-    def __init__(self, stack: Stack, anthropic: Anthropic, openai: OpenAI) -> None:
+    def __init__(self, stack: Stack, providers: Mapping[str, Provider]) -> None:
         self.stack = stack
-        self._anthropic = anthropic
-        self._openai = openai
+        self._providers = providers
 
     def provider(self, agent: str) -> Provider:
-        return self._openai if agent.startswith("codex") else self._anthropic
+        return self._providers[agent.partition("-")[0]]

@@ -1,13 +1,15 @@
 """A stack whose agents are the real CLIs, which ask model APIs of the tests' own."""
 
+import json
 from collections.abc import Iterator
 from contextlib import ExitStack
 
 import binaries
 import pytest
 from providers.anthropic import Anthropic
+from providers.gemini import Gemini
 from providers.openai import OpenAI
-from real_agents import AGENTS, RealAgents
+from real_agents import AGENTS, CODEX_CONFIG, RealAgents
 from stack import Stack
 
 
@@ -15,14 +17,25 @@ from stack import Stack
 def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealAgents]:
     """One for each test process."""
     folder = tmp_path_factory.mktemp("real")
-    file = folder / "agents.toml"
-    file.write_text(
-        AGENTS.format(
-            claude_old=binaries.claude(binaries.CLAUDE_OLD), claude_new=binaries.claude(), codex=binaries.codex()
-        )
-    )
     with ExitStack() as parts:
         anthropic, openai = parts.enter_context(Anthropic()), parts.enter_context(OpenAI())
+        gemini = parts.enter_context(Gemini())
+        file, codex_home = folder / "agents.toml", folder / "codex"
+        codex_home.mkdir()
+        (codex_home / "config.toml").write_text(CODEX_CONFIG.format(url=openai.url))
+        file.write_text(
+            AGENTS.format(
+                claude_old=binaries.claude(binaries.CLAUDE_OLD),
+                claude_new=binaries.claude(),
+                codex=binaries.codex(),
+                # A TOML list is written like one of JSON.
+                gemini=json.dumps([*binaries.acp("gemini"), "--model", "gemini-2.5-flash"]),
+                gemini_url=gemini.url,
+                claude_acp=json.dumps(binaries.acp("claude-agent-acp")),
+                codex_acp=json.dumps(binaries.acp("codex-acp")),
+                codex_home=codex_home,
+            )
+        )
         env = {
             "LONGWICK_AGENTS_FILE": str(file),
             "LONGWICK_ALLOW_UNSANDBOXED": "1",
@@ -34,4 +47,4 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealAgents]:
             "OPENAI_BASE_URL": f"{openai.url}/v1",
         }
         stack = parts.enter_context(Stack(folder / "stack", env))
-        yield RealAgents(stack, anthropic, openai)
+        yield RealAgents(stack, {"claude": anthropic, "codex": openai, "gemini": gemini})
