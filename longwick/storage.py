@@ -5,7 +5,8 @@ import errno
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from longwick import seams
 from longwick.errors import NotFound, StorageFull, TooLarge
 
 CHUNK = 1024 * 1024
+TICK_SECONDS = 1.0
 _libc = ctypes.CDLL(None, use_errno=True)
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -82,8 +84,10 @@ class Storage(Protocol):
         """
         ...
 
-    def batch(self) -> AbstractContextManager[Batch]:
+    def batch(self, alive: Callable[[], None]) -> AbstractContextManager[Batch]:
         """Where many are put that become durable, and known by their names, together: on leaving it, or never.
+
+        `alive` is called every second while that takes, and may raise to leave it be.
 
         Raises:
             StorageFull: there is no space.
@@ -125,14 +129,14 @@ class FolderStorage:
             return incoming.keep()
 
     @contextmanager
-    def batch(self) -> Iterator[Batch]:
+    def batch(self, alive: Callable[[], None]) -> Iterator[Batch]:
         with _translated():
             folder = self.folder / "incoming"
             folder.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=folder) as waiting:
                 batch = _BatchFolder(self, Path(waiting))
                 yield batch
-                batch.keep()
+                batch.keep(alive)
 
     def open(self, sha256: str) -> BinaryIO:
         try:
@@ -206,17 +210,28 @@ class _BatchFolder:
         self._digests.add(stored.sha256)
         return stored
 
-    def keep(self) -> None:
+    def keep(self, alive: Callable[[], None]) -> None:
         """That was all: make it durable."""
         if not self._digests:
             return
+        # What others have written to the disk goes there, too: this may take long.
+        pool = ThreadPoolExecutor(1, "storage syncs")
+        try:
+            kept = pool.submit(self._keep)
+            while not wait([kept], TICK_SECONDS).done:
+                alive()
+            kept.result()
+        finally:
+            pool.shutdown(wait=False)
+        seams.passed("bytes stored")
+
+    def _keep(self) -> None:
         with _opened(self._folder) as descriptor:
             if _libc.syncfs(descriptor) < 0:
                 number = ctypes.get_errno()
                 raise OSError(number, os.strerror(number), str(self._folder))
         for folder in {self._storage.name(digest, self._folder / digest) for digest in self._digests}:
             _sync(folder)
-        seams.passed("bytes stored")
 
 
 def _sync(folder: Path) -> None:

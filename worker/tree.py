@@ -146,7 +146,7 @@ class Tree:
             if size > limits.size:
                 raise TooLarge(f"it has more than {limits.size} bytes, with {path!r}")
         entries, size = [], 0
-        with self.storage.batch() as batch:
+        with self.storage.batch(self.alive) as batch:
             for path, about in found:
                 self.alive()
                 entry = self._entry(path, about, batch, limits.size)

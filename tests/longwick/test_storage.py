@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import os
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -57,18 +58,18 @@ def test_what_is_not_kept_leaves_nothing(storage: FolderStorage) -> None:
 
 
 def test_a_batch_is_there_all_at_once_or_not_at_all(storage: FolderStorage) -> None:
-    with storage.batch() as batch:
+    with storage.batch(lambda: None) as batch:
         put = [batch.put([b"part ", str(n).encode()], limit=10) for n in (1, 2, 3, 1)]
         assert put[0] == put[3] == describe(b"part 1")
         with pytest.raises(NotFound):
             storage.open(put[0].sha256)
     assert [read(storage, each) for each in put[:3]] == [b"part 1", b"part 2", b"part 3"]
     assert len(kept(storage)) == 3
-    with storage.batch():
+    with storage.batch(lambda: None):
         pass
 
     def fail(limit: int) -> None:
-        with storage.batch() as batch:
+        with storage.batch(lambda: None) as batch:
             batch.put([b"else"], limit=10)
             batch.put((bytes([n // n]) * 9 for n in (2, 1, 0)), limit=limit)
 
@@ -78,6 +79,25 @@ def test_a_batch_is_there_all_at_once_or_not_at_all(storage: FolderStorage) -> N
         fail(100)
     assert len(kept(storage)) == 3
     assert list((storage.folder / "incoming").iterdir()) == []
+
+
+def test_a_disk_that_takes_long_is_waited_for_by_someone_alive(
+    storage: FolderStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("longwick.storage.TICK_SECONDS", 0.01)
+    asked, done = threading.Event(), threading.Event()
+    sync = os.fsync
+
+    def slow(descriptor: int) -> None:
+        assert asked.wait(5)
+        sync(descriptor)
+        done.set()
+
+    monkeypatch.setattr("longwick.storage.os.fsync", slow)
+    with storage.batch(asked.set) as batch:
+        stored = batch.put([b"x"], limit=1)
+    assert done.is_set()
+    assert read(storage, stored) == b"x"
 
 
 def test_more_than_the_limit_is_refused_as_it_comes(storage: FolderStorage) -> None:
@@ -107,7 +127,7 @@ def test_f34_without_space_nothing_is_kept_and_the_caller_is_told(
     with pytest.raises(StorageFull):
         storage.put([b"x"], limit=1)
     monkeypatch.setattr("longwick.storage.tempfile.TemporaryDirectory", full)
-    with pytest.raises(StorageFull), storage.batch() as batch:
+    with pytest.raises(StorageFull), storage.batch(lambda: None) as batch:
         batch.put([b"x"], limit=1)
     monkeypatch.undo()
     assert kept(storage) == []

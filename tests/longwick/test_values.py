@@ -1,6 +1,6 @@
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -105,7 +105,7 @@ class Full:
     def incoming(self, *, limit: int) -> AbstractContextManager[Incoming]:
         raise StorageFull("no space is left for files")
 
-    def batch(self) -> AbstractContextManager[Batch]:
+    def batch(self, alive: Callable[[], None]) -> AbstractContextManager[Batch]:
         raise StorageFull("no space is left for files")
 
     def put(self, chunks: Iterable[bytes], *, limit: int) -> Stored:

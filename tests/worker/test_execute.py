@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
@@ -1040,8 +1040,8 @@ class Slow:
         wait_for(lambda: hold.renewed_at > began, 2.0, "a beat")
         return self._parts.storage.put(chunks, limit=limit)
 
-    def batch(self) -> AbstractContextManager[Batch]:
-        return self._parts.storage.batch()
+    def batch(self, alive: Callable[[], None]) -> AbstractContextManager[Batch]:
+        return self._parts.storage.batch(alive)
 
     def open(self, sha256: str) -> BinaryIO:
         return self._parts.storage.open(sha256)
@@ -1063,7 +1063,7 @@ class Full:
     def incoming(self, *, limit: int) -> AbstractContextManager[Incoming]:
         raise StorageFull("no space is left for files")
 
-    def batch(self) -> AbstractContextManager[Batch]:
+    def batch(self, alive: Callable[[], None]) -> AbstractContextManager[Batch]:
         raise StorageFull("no space is left for files")
 
     def put(self, chunks: Iterable[bytes], *, limit: int) -> Stored:

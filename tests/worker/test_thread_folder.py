@@ -1,7 +1,7 @@
 """A folder that goes on with its thread: what one attempt leaves in it, the next one finds, on whatever host."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -225,7 +225,7 @@ def test_a_folder_over_its_limit_is_told_and_stays_as_it_was(bench: Bench) -> No
 class Full(FolderStorage):
     """A disk that has no space for more than one file."""
 
-    def batch(self) -> NoReturn:
+    def batch(self, alive: Callable[[], None]) -> NoReturn:
         raise StorageFull("no space is left for files")
 
 

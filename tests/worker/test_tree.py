@@ -27,8 +27,8 @@ class Counting(FolderStorage):
         self.first: Callable[[], None] = lambda: None
 
     @contextmanager
-    def batch(self) -> Iterator[Batch]:
-        with super().batch() as batch:
+    def batch(self, alive: Callable[[], None]) -> Iterator[Batch]:
+        with super().batch(alive) as batch:
             self._batch = batch
             yield self
 
