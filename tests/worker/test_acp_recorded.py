@@ -1,39 +1,20 @@
 """What the adapter makes of what real agents have said over ACP."""
 
 import json
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 from recordings import Recording, recording, recordings
+from replaying import Told, check_well_formed, replay, started
 
 from longwick.agents import Profile
-from longwick.events import Event, EventType
+from longwick.events import EventType
 from longwick.transcript import Transcript
-from worker.agents import Ask, End, Reply, Said, Turn
+from worker.agents import Ask, Reply, Said, Turn
 from worker.agents.acp import Acp
 
 AGENTS = ("gemini-0.61.0", "claude-agent-acp-0.49.0", "codex-acp-0.16.0")
-
-
-@dataclass
-class Told:
-    """What was made of a recording."""
-
-    events: list[Event] = field(default_factory=list)
-    asks: list[Ask] = field(default_factory=list)
-    replies: list[bytes] = field(default_factory=list)
-    ends: list[End] = field(default_factory=list)
-    shown: Transcript = field(default_factory=Transcript)
-
-    @property
-    def end(self) -> tuple[str | None, str]:
-        [end] = self.ends
-        return end.error_code, end.error_message or ""
-
-    def all(self, kind: EventType) -> list[dict[str, object]]:
-        return [event.data for event in self.events if event.type is kind]
 
 
 def replayed(kept: Recording) -> Told:
@@ -43,39 +24,18 @@ def replayed(kept: Recording) -> Told:
         for line in kept.sent
         if b'"method"' in line and b'"id"' in line
     }
-    turn = Turn("run_1", "thr_1", 1, "anything", [])
-    adapter, found = Acp(Profile(adapter="acp", command=["agent"]), turn), Told()
-    adapter.launch(Path("/folder"), Path("/home"))
+    lines = []
     for line in kept.lines:
         said = json.loads(line)
         if "method" not in said:
             said["id"] = steps[said["id"]]
-        for meant in adapter.translate(json.dumps(said).encode(), found.shown):
-            match meant:
-                case Event():
-                    found.events.append(meant)
-                    found.shown.add(meant.type, meant.data)
-                case Ask():
-                    found.asks.append(meant)
-                case Reply():
-                    found.replies.append(meant.data)
-                case End():
-                    found.ends.append(meant)
-    found.events += found.shown.close(partial=found.end[0] is not None)
-    return found
+        lines.append(json.dumps(said).encode())
+    return replay(started(Acp, "acp"), lines)
 
 
 @pytest.mark.parametrize("kept", [each for agent in AGENTS for each in recordings(agent)], ids=str)
 def test_every_line_means_something_and_the_turn_ends_once(kept: Recording) -> None:
-    found = replayed(kept)
-    assert len(found.ends) == 1
-    unknown = [data for data in found.all(EventType.NOTICE) if data["code"] in ("unknown_message", "unreadable_line")]
-    assert unknown == []
-    started = [data["tool_call_id"] for data in found.all(EventType.TOOL_STARTED)]
-    assert len(started) == len(set(started))
-    assert {data["tool_call_id"] for data in found.all(EventType.TOOL_COMPLETED)} <= set(started)
-    opened = {data["message_id"] for data in found.all(EventType.MESSAGE_STARTED)}
-    assert {data["message_id"] for data in found.all(EventType.MESSAGE_COMPLETED)} == opened
+    check_well_formed(replayed(kept))
 
 
 @pytest.mark.parametrize("agent", AGENTS)

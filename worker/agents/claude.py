@@ -29,6 +29,8 @@ CAREFUL = {
     "DISABLE_AUTOUPDATER": "1",
     "DISABLE_TELEMETRY": "1",
     "DISABLE_ERROR_REPORTING": "1",
+    # It would give its result, and go on when they are done.
+    "CLAUDE_CODE_DISABLE_BACKGROUND_TASKS": "1",
     # Else it begins its turn without the tools of a server that takes more than 2 s to answer.
     "MCP_CONNECTION_NONBLOCKING": "0",
 }

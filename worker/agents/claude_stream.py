@@ -17,6 +17,7 @@ QUIET = {
     # Of no use to a reader: its own bookkeeping.
     *("status", "thinking_tokens", "hook_started", "hook_response", "hook_progress", "informational"),
     *("compact_boundary", "task_started", "task_progress", "task_notification", "files_persisted", "session_state"),
+    *("task_updated", "background_tasks_changed"),
 }
 
 
