@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from longwick.agents import Profile
 from longwick.events import Event, EventType
+from longwick.profiles import Profile
 from longwick.transcript import Transcript
 from worker.agents import Adapter, Ask, End, Reply, Turn
 

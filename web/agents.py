@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 
-from longwick.agents import Profile, Roster
+from longwick.agents import Roster
 from longwick.errors import Invalid
 from longwick.models import Worker
+from longwick.profiles import Profile
 from longwick.settings import Settings
 from web.lookout import Lookout
 

@@ -4,12 +4,12 @@ import time
 from collections.abc import Iterable, Sequence
 
 from longwick import values
-from longwick.agents import Profile
 from longwick.errors import Fenced
 from longwick.events import DELTAS, Event, notice
 from longwick.kinds import RunStatus
 from longwick.models import Run
 from longwick.outcomes import Outcome
+from longwick.profiles import Profile
 from longwick.recorder import RunLog
 from longwick.text import clean
 from longwick.transcript import Transcript

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import BinaryIO
 
 from longwick import approvals, artifacts, metrics, runs, seams, sessions, threads, transcript, values
-from longwick.agents import Profile
 from longwick.artifacts import Quota, Save
 from longwick.database import Db
 from longwick.errors import BadName, Fenced, LongwickError, NotFound, StorageFull, Unavailable
@@ -15,6 +14,7 @@ from longwick.kinds import RunStatus
 from longwick.logs import bound
 from longwick.models import Artifact, Run
 from longwick.outcomes import Outcome
+from longwick.profiles import Profile
 from longwick.recorder import RunLog
 from longwick.storage import CHUNK
 from longwick.text import clean

@@ -9,13 +9,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from longwick import metrics
-from longwick.agents import Profile, Roster
+from longwick.agents import Roster
 from longwick.broadcast import Publisher
 from longwick.database import Database
 from longwick.ids import new_id
 from longwick.kinds import RunKind
 from longwick.leases import Listed
 from longwick.models import JsonObject
+from longwick.profiles import Profile
 from longwick.queue import Dispatcher
 from longwick.recorder import Recorder
 from longwick.settings import Settings

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
-from longwick.agents import Profile
+from longwick.profiles import Profile
 from longwick.settings import environ_values
 from worker.agents import Turn
 from worker.beneath import opened_beneath, regular_file

@@ -9,7 +9,7 @@ from real_agents import RealAgents
 from stack import Json, Stack, check_whole
 from waiting import wait_for
 
-from longwick.agents import CAPABILITIES
+from longwick.profiles import CAPABILITIES
 
 AGENTS = {
     "claude-old": "claude",

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from longwick import agents
-from longwick.agents import BUILT_IN, Profile, Roster
+from longwick.agents import BUILT_IN, Roster
 from longwick.errors import BadSetting
+from longwick.profiles import Profile
 from longwick.settings import Settings
 
 

@@ -8,8 +8,8 @@ import pytest
 from recordings import Recording, recording, recordings
 from replaying import Told, check_well_formed, replay, started
 
-from longwick.agents import Profile
 from longwick.events import EventType
+from longwick.profiles import Profile
 from longwick.transcript import Transcript
 from worker.agents import Ask, Reply, Said, Turn
 from worker.agents.acp import Acp

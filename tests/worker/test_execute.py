@@ -22,13 +22,13 @@ from sqlalchemy import func, select
 from waiting import wait_for
 
 from longwick import artifacts, cancellation, events, leases, runs, threads
-from longwick.agents import Profile
 from longwick.database import Db
 from longwick.errors import StorageFull, Unavailable
 from longwick.events import TERMINAL_EVENTS, Event
 from longwick.kinds import OnWorkerLost, Role, RunStatus
 from longwick.leases import Held
 from longwick.models import AgentSession, Artifact, Message, Run, Thread
+from longwick.profiles import Profile
 from longwick.storage import Batch, Incoming, Stored
 from longwick.transcript import Transcript
 from worker import ending as ending_module

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from longwick.agents import Profile
 from longwick.events import DELTA_CHARACTERS, Event, EventType
+from longwick.profiles import Profile
 from longwick.text import clean
 from longwick.transcript import Transcript
 from worker.agents import End, Said, Turn

@@ -8,7 +8,7 @@ import pytest
 from recordings import Recording, recording, recordings
 from replaying import Told, check_well_formed, replay, started
 
-from longwick.agents import Profile
+from longwick.profiles import Profile
 from worker.agents import Adapter, Turn
 from worker.agents.acp import Acp
 from worker.agents.claude import Claude

@@ -12,12 +12,12 @@ from scene import OWNER, fresh, log_of, new_thread, queued_run
 from waiting import wait_for
 
 from longwick import artifacts, cancellation, leases, workspaces
-from longwick.agents import Profile
 from longwick.artifacts import Save
 from longwick.database import Db
 from longwick.errors import Fenced, StorageFull, Unavailable
 from longwick.kinds import OnWorkerLost, RunStatus
 from longwick.models import Run, Thread, WorkspaceState
+from longwick.profiles import Profile
 from longwick.storage import FolderStorage
 from longwick.workspaces import Manifest
 from worker import ending

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from longwick.agents import Profile
+from longwick.profiles import Profile
 from worker.agents import Turn
 from worker.workspace import Workspace, workspace
 

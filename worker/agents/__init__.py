@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from longwick.agents import Profile
 from longwick.approvals import Decision
 from longwick.events import Event
 from longwick.models import JsonObject
+from longwick.profiles import Profile
 from longwick.transcript import Block, Transcript
 
 

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from longwick.agents import MCP_NAME, Profile
 from longwick.approvals import Decision
 from longwick.events import notice
 from longwick.models import JsonObject
+from longwick.profiles import MCP_NAME, Profile
 from longwick.text import shorten
 from longwick.transcript import Block, Transcript
 from worker.agents import Ask, End, Launch, Meant, Reply, Turn

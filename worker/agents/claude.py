@@ -10,9 +10,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from longwick.agents import MCP_NAME, Profile
 from longwick.approvals import Decision
 from longwick.models import JsonObject
+from longwick.profiles import MCP_NAME, Profile
 from longwick.transcript import Block, Transcript
 from worker.agents import Ask, Launch, Meant, Turn
 from worker.agents.claude_stream import ClaudeStream

@@ -8,9 +8,9 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from longwick.agents import MCP_NAME, Profile
 from longwick.approvals import Decision
 from longwick.models import JsonObject
+from longwick.profiles import MCP_NAME, Profile
 from longwick.transcript import Block, Transcript
 from worker.agents import Ask, Launch, Meant, Turn
 from worker.agents.codex_stream import CodexStream

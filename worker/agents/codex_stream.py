@@ -4,9 +4,9 @@ import json
 from collections.abc import Iterator
 from typing import Any, Protocol
 
-from longwick.agents import MCP_NAME
 from longwick.events import Event, EventType, notice
 from longwick.models import JsonObject
+from longwick.profiles import MCP_NAME
 from longwick.text import shorten
 from longwick.transcript import Transcript
 from worker.agents import Ask, End, Meant, Reply

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from longwick.agents import Profile
 from longwick.approvals import Decision
 from longwick.events import Event, EventType, notice
 from longwick.models import JsonObject
+from longwick.profiles import Profile
 from longwick.text import shorten
 from longwick.transcript import Transcript
 from worker.agents import Ask, End, Launch, Turn
