@@ -7,7 +7,7 @@ from alembic import context
 from sqlalchemy import Engine
 
 from longwick.columns import Timestamp
-from longwick.database import Database
+from longwick.database import Database, unhurried
 from longwick.models import Base
 from longwick.schema import known_table
 from longwick.settings import Settings
@@ -24,7 +24,7 @@ def plain_type(kind: str, item: object, autogen_context: object) -> str | Litera
 
 def run() -> None:
     engine: Engine = context.config.attributes.get("engine") or Database(Settings.from_environ().database).engine
-    with engine.begin() as connection:
+    with engine.begin() as connection, unhurried(connection):
         if connection.dialect.name == "postgresql":
             # A migration takes as long as it takes.
             connection.execute(sa.text("SET LOCAL statement_timeout = 0"))

@@ -3,10 +3,11 @@
 import contextlib
 import os
 import random
+import resource
 import shutil
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 
 import psutil
 import redis
@@ -17,19 +18,28 @@ from stack import Stack
 from longwick.kinds import RunKind
 from longwick.queue import EXECUTE_TASK, celery_app
 
-FREEZE_SECONDS = (0.2, 5.0)
-"""From hardly to longer than the campaign's lease."""
+LASTING_SECONDS = (0.2, 5.0)
+"""How long something is frozen, or a disk full: from hardly to longer than the campaign's lease."""
 HINTS = 5
+JUMPS_SECONDS = (-86_400, -3_600, -10, 0, 10, 3_600, 86_400)
+"""How wrong a clock may be; 0 is right again."""
 
 
 class Faults:
-    """What can be done to a stack; `runs` are the ids that hints are doubled for."""
+    """What can be done to a stack; `runs` are the ids that hints are doubled for, `only` the names of the faults."""
 
-    def __init__(self, stack: Stack, chance: random.Random, postgres: Postgres | None, runs: list[str]) -> None:
+    def __init__(
+        self,
+        stack: Stack,
+        chance: random.Random,
+        postgres: Postgres | None,
+        runs: Mapping[str, float],
+        only: Collection[str] = (),
+    ) -> None:
         self._stack = stack
         self._chance = chance
         self._runs = runs
-        self._thawing: list[tuple[float, int]] = []
+        self._ending: list[tuple[float, Callable[[], object]]] = []
         self.kinds: dict[str, tuple[float, Callable[[], None]]] = {
             # Name -> how often, relative to the others, and what it does.
             "hints doubled": (80, self.double_hints),
@@ -46,11 +56,20 @@ class Faults:
             "MCP server frozen": (2, lambda: self.freeze("mcp")),
             "Valkey frozen": (2, lambda: self.freeze("valkey")),
             "CLI frozen": (12, self.freeze_cli),
+            "worker's disk full": (1, lambda: self.fill_disk("worker")),
+            "web's disk full": (1, lambda: self.fill_disk("web")),
+            "MCP server's disk full": (1, lambda: self.fill_disk("mcp")),
+            "worker's clock set": (1, lambda: self.set_clock("worker")),
+            "web's clock set": (1, lambda: self.set_clock("web")),
+            "MCP server's clock set": (1, lambda: self.set_clock("mcp")),
             "worker told to stop": (1, lambda: self.kill("worker", signal.SIGTERM)),
             "`up` killed": (0.5, stack.crash),
         }
         if postgres:
             self.kinds["PostgreSQL crashed"] = (1, postgres.crash)
+            self.kinds["PostgreSQL frozen"] = (1, lambda: self.freeze_postgres(postgres))
+        if only:
+            self.kinds = {name: self.kinds[name] for name in self.kinds if name in only}
 
     def choose(self) -> str:
         """The name of the next fault."""
@@ -58,25 +77,44 @@ class Faults:
 
     def inject(self, name: str) -> bool:
         """Do it; False where there was nothing to do it to."""
-        self.thaw(time.monotonic())
+        self.end_due(time.monotonic())
         try:
             self.kinds[name][1]()
         except (psutil.Error, redis.RedisError, OperationalError, LookupError, OSError, ValueError):
             return False
         return True
 
-    def thaw(self, until: float) -> None:
-        """Let go on what was frozen until then."""
-        for item in [item for item in self._thawing if item[0] <= until]:
-            self._thawing.remove(item)
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(item[1], signal.SIGCONT)
+    def end_due(self, until: float) -> None:
+        """End the harms that were to last until then."""
+        for item in [item for item in self._ending if item[0] <= until]:
+            self._ending.remove(item)
+            with contextlib.suppress(ProcessLookupError, psutil.Error):
+                item[1]()
 
     def kill(self, tier: str, how: signal.Signals = signal.SIGKILL) -> None:
         os.kill(self._pid(tier), how)
 
     def freeze(self, tier: str) -> None:
         self._freeze(self._pid(tier))
+
+    def freeze_postgres(self, postgres: Postgres) -> None:
+        postgres.freeze()
+        self._end_later(postgres.thaw)
+
+    def fill_disk(self, tier: str) -> None:
+        """Let no file of a process, or of what it starts, grow: to it, that is a disk without space."""
+        process = psutil.Process(self._pid(tier))
+        process.rlimit(psutil.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+        unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+        self._end_later(lambda: process.rlimit(psutil.RLIMIT_FSIZE, unlimited))
+
+    def set_clock(self, tier: str) -> None:
+        """Have a process's clock jump; it stays wrong until it jumps again (tests/crashing)."""
+        clocks = self._stack.folder / "clocks"
+        clocks.mkdir(exist_ok=True)
+        written = clocks / "written"
+        written.write_text(str(self._chance.choice(JUMPS_SECONDS)))
+        written.rename(clocks / str(self._pid(tier)))
 
     def kill_cli(self) -> None:
         os.kill(self._chance.choice(self._clis()), signal.SIGKILL)
@@ -103,13 +141,16 @@ class Faults:
         if not self._runs:
             raise LookupError("no runs")
         with celery_app(self._stack.redis_url, socket_timeout=0.5) as celery:
-            for run_id in self._chance.choices(self._runs, k=HINTS):
+            for run_id in self._chance.choices(list(self._runs), k=HINTS):
                 lane = self._chance.choice(list(RunKind)).value
                 celery.send_task(EXECUTE_TASK, args=[run_id], task_id=run_id, queue=lane, retry=False)
 
     def _freeze(self, pid: int) -> None:
         os.kill(pid, signal.SIGSTOP)
-        self._thawing.append((time.monotonic() + self._chance.uniform(*FREEZE_SECONDS), pid))
+        self._end_later(lambda: os.kill(pid, signal.SIGCONT))
+
+    def _end_later(self, end: Callable[[], object]) -> None:
+        self._ending.append((time.monotonic() + self._chance.uniform(*LASTING_SECONDS), end))
 
     def _pid(self, tier: str) -> int:
         pid = self._stack.find_pid(tier)

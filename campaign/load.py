@@ -25,7 +25,8 @@ class Load:
         self._threads = [threading.Thread(target=self._submit_on, daemon=True) for _ in range(submitters)]
         self._lock = threading.Lock()
         self._readers: list[tuple[str, Reader]] = []
-        self.accepted: list[str] = []
+        self.accepted: dict[str, float] = {}
+        """The ids of the runs, and when each was accepted."""
         self.submissions = 0
         """Requests, with those that had to be repeated."""
         self.failures: list[str] = []
@@ -96,7 +97,7 @@ class Load:
                 return None
             if run is not None:
                 with self._lock:
-                    self.accepted.append(run["id"])
+                    self.accepted[run["id"]] = time.monotonic()
                 return run
             time.sleep(0.1)
         self.failures.append("a submission was not accepted for 60 s")

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
+import psycopg
 import psycopg.errors
 from sqlalchemy import Connection, Engine, create_engine, event, func, select
 from sqlalchemy.engine import make_url
@@ -32,6 +33,9 @@ ATTEMPTS = 5
 BUSY_SECONDS = 5.0
 POOL_WAIT_SECONDS = 5.0
 LOCK_WAIT_SECONDS = 5.0
+STATEMENT_SECONDS = 10.0
+ANSWER_SECONDS = 12.0
+"""Longer than PostgreSQL itself gives a statement: whoever says nothing for so long does not live."""
 _ANNOUNCEMENTS = "announcements"
 
 
@@ -185,8 +189,36 @@ def _sqlite_engine(url: str, pool_size: int) -> Engine:
     return engine
 
 
+class _Connection(psycopg.Connection[Any]):
+    """A connection whose answers are waited for only so long: a server that is frozen closes none, and says nothing."""
+
+    hurried = True
+
+    def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
+        try:
+            return super().wait(gen, interval, ANSWER_SECONDS if self.hurried else timeout)
+        except psycopg.errors._WaitTimeout as error:
+            # What the server makes of it is not known any more.
+            self.pgconn.finish()
+            raise psycopg.OperationalError(f"no answer within {ANSWER_SECONDS:g} s") from error
+
+
+@contextlib.contextmanager
+def unhurried(connection: Connection) -> Iterator[None]:
+    """Wait for a connection's answers for as long as they take."""
+    driver = connection.connection.driver_connection
+    if not isinstance(driver, _Connection):
+        yield
+        return
+    driver.hurried = False
+    try:
+        yield
+    finally:
+        driver.hurried = True
+
+
 def _postgresql_engine(url: str, pool_size: int) -> Engine:
-    return create_engine(
+    engine = create_engine(
         make_url(url).set(drivername="postgresql+psycopg"),
         pool_size=pool_size,
         max_overflow=pool_size,
@@ -197,7 +229,13 @@ def _postgresql_engine(url: str, pool_size: int) -> Engine:
             "application_name": "longwick",
             "options": (
                 f"-c lock_timeout={int(LOCK_WAIT_SECONDS * 1000)}"
-                " -c idle_in_transaction_session_timeout=30s -c statement_timeout=60s"
+                f" -c statement_timeout={int(STATEMENT_SECONDS * 1000)} -c idle_in_transaction_session_timeout=30s"
             ),
         },
     )
+
+    @event.listens_for(engine, "do_connect")
+    def connect(dialect: object, pooled: object, words: Any, named: Any) -> _Connection:
+        return _Connection.connect(*words, **named)
+
+    return engine

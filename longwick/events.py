@@ -9,13 +9,13 @@ import json
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import insert, select, text, update
 
-from longwick.database import Db, announce
+from longwick.database import Db, announce, utc_now
 from longwick.errors import Fenced
 from longwick.kinds import RunStatus
 from longwick.models import JsonObject, Run, RunEvents
@@ -67,7 +67,7 @@ class Event:
 
     type: EventType
     data: JsonObject
-    at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    at: datetime = field(default_factory=utc_now)
 
     def encoded_tail(self) -> str:
         """The event as ASCII JSON from `at` on; what comes before is known only when it is committed."""
@@ -199,10 +199,17 @@ def start(db: Db, run: Run, event: Event) -> None:
     _store(db, [taken], {run.id: _batch(taken, 0)})
 
 
-def committed(db: Db, run_id: str, batch: str) -> Batch | None:
-    """The write of that name, if it is in the record: for when the answer to COMMIT was lost."""
-    row = db.scalar(select(RunEvents).where(RunEvents.run_id == run_id, RunEvents.batch == batch))
-    return None if row is None else Batch(run_id, row.first_seq, row.last_seq, row.body)
+def append_again(db: Db, again: Append) -> Batch | None:
+    """Door one, for a write that may be in the record already, as the answer to COMMIT was lost; None when fenced."""
+    # The lost transaction may still be on its way to its end; the look comes after that, and not before.
+    db.execute(select(Run.id).where(Run.id == again.run_id).with_for_update(key_share=True))
+    row = db.scalar(select(RunEvents).where(RunEvents.run_id == again.run_id, RunEvents.batch == again.batch))
+    if row is None:
+        return append_group(db, [again]).get(again.run_id)
+    known = Batch(again.run_id, row.first_seq, row.last_seq, row.body)
+    # Nobody was told of it, for want of the answer.
+    announce(db, known)
+    return known
 
 
 def read(db: Db, run_id: str, after: int, limit: int = 200) -> list[Batch]:

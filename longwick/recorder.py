@@ -8,12 +8,14 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Self
+from typing import Self, TypeVar
 
 from longwick import events, metrics, seams
-from longwick.database import Database
+from longwick.database import Database, Work
 from longwick.errors import Fenced, Unavailable
-from longwick.events import DELTA_CHARACTERS, DELTAS, Append, Batch, Event
+from longwick.events import DELTA_CHARACTERS, DELTAS, Append, Event
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -176,9 +178,12 @@ class Recorder:
         fresh = [(run_log, append) for run_log, append in group if not run_log._tries]
         alone = [(run_log, append) for run_log, append in group if run_log._tries]
         try:
-            batches = self._append(fresh, LOCK_SECONDS)
-            for run_log, append in fresh:
-                self._answer(run_log, taken=append.run_id in batches)
+            if fresh:
+                appends = [append for _, append in fresh]
+                metrics.COMMIT_RUNS.observe(len(appends))
+                batches = self._write(lambda db: events.append_group(db, appends), LOCK_SECONDS)
+                for run_log, append in fresh:
+                    self._answer(run_log, taken=append.run_id in batches)
         except Exception as error:  # whatever it is, it is some run's, and told to it below
             if len(fresh) > 1:
                 log.warning("a group of %d runs is committed one by one: %s", len(fresh), error)
@@ -186,26 +191,17 @@ class Recorder:
         for run_log, append in alone:
             self._commit_alone(run_log, append)
 
-    def _append(self, group: Sequence[tuple[RunLog, Append]], lock_seconds: float) -> dict[str, Batch]:
-        if not group:
-            return {}
-        appends = [append for _, append in group]
-        metrics.COMMIT_RUNS.observe(len(appends))
+    def _write(self, work: Work[T], lock_seconds: float) -> T:
         with metrics.COMMIT_SECONDS.time():
-            taken = self._database.write(lambda db: events.append_group(db, appends), lock_seconds=lock_seconds)
+            taken = self._database.write(work, lock_seconds=lock_seconds)
         seams.passed("batch committed")
         return taken
 
     def _commit_alone(self, run_log: RunLog, append: Append) -> None:
-        """Take one more try at a run's write, after a look whether an earlier one was committed and not answered."""
+        """Take one more try at a run's write, which may have been committed and not answered."""
         try:
-            known = self._database.read(lambda db: events.committed(db, append.run_id, append.batch))
-            if known is not None:
-                # Nobody was told of it, for want of the answer.
-                self._database.after_commit([known])
-                self._answer(run_log, taken=True)
-            else:
-                self._answer(run_log, taken=append.run_id in self._append([(run_log, append)], LOCK_SECONDS_ALONE))
+            taken = self._write(lambda db: events.append_again(db, append), LOCK_SECONDS_ALONE)
+            self._answer(run_log, taken=taken is not None)
         except Unavailable as error:
             pause = RETRY_SECONDS[min(run_log._tries, len(RETRY_SECONDS) - 1)]
             log.warning("events of %s are kept for another try in %s s: %s", append.run_id, pause, error.detail)

@@ -12,7 +12,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import text
 
-from longwick.database import Database
+from longwick.database import Database, unhurried
 from longwick.models import Base
 
 # Any number; all that matters is that every Longwick uses the same one.
@@ -72,7 +72,10 @@ def _only_one(database: Database) -> Iterator[None]:
             yield
     else:
         # Outside of a transaction, and for as long as it takes: the limits of everyday work are not for this.
-        with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        with (
+            database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection,
+            unhurried(connection),
+        ):
             connection.execute(text("SET statement_timeout = 0"))
             connection.execute(text("SET lock_timeout = 0"))
             connection.execute(text("SELECT pg_advisory_lock(:lock)"), {"lock": MIGRATION_LOCK})

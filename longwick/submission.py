@@ -9,7 +9,7 @@ from enum import StrEnum
 from sqlalchemy import delete, select, tuple_
 
 from longwick import backlog, cancellation, runs, steering, threads
-from longwick.database import Db, utc_now
+from longwick.database import Db, record_now
 from longwick.errors import Conflict, Invalid, NotFound, TooMany
 from longwick.models import IdempotencyKey, Run, Thread
 from longwick.runs import NewRun
@@ -85,7 +85,7 @@ def find_accepted(db: Db, owner: str, once: Once) -> Run | None:
         Conflict: the run was deleted since, with its thread (`deleted`).
     """
     known = db.get(IdempotencyKey, (owner, once.key))
-    if known is None or known.created_at < _oldest():
+    if known is None or known.created_at < _oldest(db):
         return None
     if known.body_sha256 != once.digest:
         raise Invalid(
@@ -155,13 +155,14 @@ def _remember(db: Db, owner: str, once: Once | None, run: Run) -> None:
     if once:
         _forget_old_keys(db, owner, once.key)
         # Of several at once, all but one fail here, start again, and find the run of the one.
-        db.add(IdempotencyKey(owner=owner, key=once.key, body_sha256=once.digest, run_id=run.id, created_at=utc_now()))
+        now = record_now(db)
+        db.add(IdempotencyKey(owner=owner, key=once.key, body_sha256=once.digest, run_id=run.id, created_at=now))
         db.flush()
 
 
 def _forget_old_keys(db: Db, owner: str, key: str) -> None:
     """Drop this key if it is too old to count, and some others that are; what another is dropping is left to it."""
-    old = IdempotencyKey.created_at < _oldest()
+    old = IdempotencyKey.created_at < _oldest(db)
     db.execute(delete(IdempotencyKey).where(IdempotencyKey.owner == owner, IdempotencyKey.key == key, old))
     named = tuple_(IdempotencyKey.owner, IdempotencyKey.key)
     some = select(IdempotencyKey.owner, IdempotencyKey.key).where(old).limit(FORGOTTEN_AT_ONCE)
@@ -170,5 +171,6 @@ def _forget_old_keys(db: Db, owner: str, key: str) -> None:
         db.execute(delete(IdempotencyKey).where(named.in_(found)).execution_options(synchronize_session=False))
 
 
-def _oldest() -> datetime:
-    return utc_now() - timedelta(hours=KEY_HOURS)
+def _oldest(db: Db) -> datetime:
+    # By the record's clock: a web tier whose own is wrong would forget what must not be run again.
+    return record_now(db) - timedelta(hours=KEY_HOURS)

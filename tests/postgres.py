@@ -4,6 +4,7 @@ Only the binaries: the wheel's own launcher changes the modes of every folder ab
 path and takes a lock file that shuts out other users.
 """
 
+import contextlib
 import importlib.util
 import os
 import shutil
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Self
 from urllib.parse import quote
 
+import psutil
 import psycopg
 from psycopg.sql import SQL, Identifier
 from waiting import wait_for
@@ -74,6 +76,22 @@ class Postgres:
         self._process.wait(STOP_SECONDS)
         meanwhile()
         self._serve()
+
+    def freeze(self) -> None:
+        """Stop all of its processes where they are, until `thaw`: connections stay open, and nothing is answered."""
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        assert self._process
+        server = psutil.Process(self._process.pid)
+        # The one that starts the others goes first, so that none comes to be afterwards.
+        for process in (server, *server.children(recursive=True)):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.send_signal(number)
 
     def _start_server(self, programs: Path, as_whom: list[str], data: Path, log: Path) -> None:
         server = [str(programs / "postgres"), "-D", str(data), "-k", str(self._folder), "-h", ""]

@@ -1,12 +1,17 @@
-"""Puts a crash into a seam of Longwick's processes: Python runs this at its start where `PYTHONPATH` names the folder.
+"""Puts a crash into a seam of Longwick's processes, and sets their clocks: Python runs this at its start where
+`PYTHONPATH` names the folder.
 
 `LONGWICK_FAIL_AT=NAME[:NTH]` is the seam, and how often each process passes it before it is killed there (the first
 time, if nothing is said). `LONGWICK_FAIL_ONCE` names a file that the one process makes that dies; the others live on.
+`LONGWICK_CLOCKS` names a folder: by how many seconds the clock of a process is wrong stands there in a file that is
+called by its pid. Clocks of the record are right.
 """
 
 import os
 import signal
+import time
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 
 
 def arm(seam: str, nth: int, once: str) -> None:
@@ -28,10 +33,29 @@ def arm(seam: str, nth: int, once: str) -> None:
     seams.passed = die
 
 
+def mislead(clocks: str) -> None:
+    """Have this process believe the clock of its own that is kept in the folder."""
+    from longwick import database
+
+    right, right_ns = time.time, time.time_ns
+
+    def wrong_by() -> int:
+        with suppress(FileNotFoundError), open(f"{clocks}/{os.getpid()}") as file:
+            return int(file.read())
+        return 0
+
+    time.time = lambda: right() + wrong_by()
+    time.time_ns = lambda: right_ns() + wrong_by() * 10**9
+    # All modules that need the time of day take it from there, later than this.
+    database.utc_now = lambda: datetime.now(UTC) + timedelta(seconds=wrong_by())
+
+
 # Longwick refuses settings that it does not know, and knows nothing of these; its child processes get them, too.
-for given in ("LONGWICK_FAIL_AT", "LONGWICK_FAIL_ONCE"):
+for given in ("LONGWICK_FAIL_AT", "LONGWICK_FAIL_ONCE", "LONGWICK_CLOCKS"):
     if given in os.environ:
         os.environ[given.removeprefix("LONG")] = os.environ.pop(given)
 if "WICK_FAIL_AT" in os.environ:
     name, _, number = os.environ["WICK_FAIL_AT"].partition(":")
     arm(name, int(number or 1), os.environ["WICK_FAIL_ONCE"])
+if "WICK_CLOCKS" in os.environ:
+    mislead(os.environ["WICK_CLOCKS"])

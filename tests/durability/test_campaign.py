@@ -6,7 +6,7 @@ from pathlib import Path
 
 from stack import Stack
 
-from campaign.__main__ import campaign, record, settings
+from campaign.__main__ import Plan, campaign, record, settings
 
 SECONDS = float(os.environ.get("SECONDS", "30"))
 
@@ -16,9 +16,9 @@ def test_whatever_breaks_at_random_every_promise_is_kept(engine_name: str, tmp_p
     print(f"make chaos SECONDS={SECONDS:g} SEED={seed}")
     with (
         record(engine_name) as (postgres, env),
-        Stack(tmp_path / "stack", settings(env)) as stack,
+        Stack(tmp_path / "stack", settings(env, tmp_path / "stack")) as stack,
     ):
-        report = campaign(stack, postgres, seed, SECONDS)
+        report = campaign(stack, postgres, Plan(seed, SECONDS))
     print(report.table())
     assert not report.violations
     # Enough happened for that to mean something, on a slow machine, too.

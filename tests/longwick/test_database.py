@@ -1,5 +1,6 @@
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -9,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from postgres import Postgres
 from processes import Launch
 from sqlalchemy import func, select, text
 from sqlalchemy.exc import DBAPIError
 
 from longwick import database as database_module
-from longwick.database import Database, Db, announce, record_now, utc_now
+from longwick.database import Database, Db, announce, record_now, unhurried, utc_now
 from longwick.errors import BadSetting, StorageFull, Unavailable
 from longwick.models import Thread
 
@@ -222,6 +224,31 @@ def test_a_file_that_another_process_keeps_locked_is_unavailable_in_bounded_time
         other.write(increment)
     other.write(increment)
     other.dispose()
+
+
+def test_f30_a_postgresql_that_says_nothing_any_more_is_unavailable_in_bounded_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(database_module, "ANSWER_SECONDS", 0.5)
+    with Postgres() as server:
+        record = Database(server.url("postgres"))
+        try:
+            record.write(lambda db: db.execute(text("CREATE TABLE frozen (n int)")))
+            server.freeze()
+            asked = time.monotonic()
+            for ask in (record.read, record.write):
+                with pytest.raises(Unavailable):
+                    ask(lambda db: db.execute(text("SELECT 1")))
+            # The one over a connection that was there, the other over one that it could not make.
+            assert time.monotonic() - asked < 10
+            server.thaw()
+            record.write(lambda db: db.execute(text("INSERT INTO frozen VALUES (1)")))
+            # What may take long is waited for.
+            with record.engine.connect() as connection, unhurried(connection):
+                connection.execute(text("SELECT pg_sleep(1)"))
+        finally:
+            server.thaw()
+            record.dispose()
 
 
 def test_f31_a_full_pool_is_unavailable_in_bounded_time(

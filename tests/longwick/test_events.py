@@ -6,7 +6,7 @@ import pytest
 from scene import check_log, fresh, log_of, new_thread, queued_run, running_run, types_of
 
 from longwick import events, runs
-from longwick.database import Database
+from longwick.database import Database, Db
 from longwick.errors import Fenced
 from longwick.events import Append, Event, EventType
 from longwick.kinds import RunStatus
@@ -106,14 +106,34 @@ def test_reading_starts_right_after_any_position(database: Database) -> None:
         assert log_of(database, run, after) == whole[after:]
 
 
-def test_a_write_is_found_by_its_name(database: Database) -> None:
+def test_a_write_that_is_made_again_is_in_the_log_once(database: Database) -> None:
     run = running_run(database)
     write = Append(run.id, 1, [delta("x").encoded_tail()])
-    assert database.read(lambda db: events.committed(db, run.id, write.batch)) is None
-    database.write(lambda db: events.append_group(db, [write]))
-    known = database.read(lambda db: events.committed(db, run.id, write.batch))
-    assert known is not None
-    assert (known.first_seq, known.last_seq) == (3, 3)
+    made = [database.write(lambda db: events.append_again(db, write)) for _ in range(2)]
+    assert [batch and (batch.first_seq, batch.last_seq) for batch in made] == [(3, 3), (3, 3)]
+    check_log(database, run)
+
+
+@pytest.mark.parametrize("engine_name", ["postgresql"])
+def test_a_write_is_not_made_again_while_the_first_may_still_be_committed(database: Database) -> None:
+    run = running_run(database)
+    write = Append(run.id, 1, [delta("x").encoded_tail()])
+    written, commit = threading.Event(), threading.Event()
+
+    def late(db: Db) -> None:
+        events.append_group(db, [write])
+        written.set()
+        commit.wait(10)
+
+    first = threading.Thread(target=lambda: database.write(late))
+    first.start()
+    assert written.wait(5)
+    threading.Timer(0.2, commit.set).start()
+    again = database.write(lambda db: events.append_again(db, write))
+    first.join()
+    assert again is not None
+    assert (again.first_seq, again.last_seq) == (3, 3)
+    check_log(database, run)
 
 
 def test_batches_are_announced_after_the_commit_only(database: Database) -> None:
