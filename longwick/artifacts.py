@@ -79,6 +79,11 @@ _NOTE_BLOB = {
 }
 
 
+def listed_blobs(db: Db, names: Sequence[str]) -> set[str]:
+    """Which of these bytes belong to the record."""
+    return set(db.scalars(select(Blob.sha256).where(Blob.sha256.in_(names))))
+
+
 @dataclass(frozen=True, slots=True)
 class Quota:
     """How much a run may save."""

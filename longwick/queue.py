@@ -60,7 +60,8 @@ def celery_app(redis_url: str, *, socket_timeout: float) -> Celery:
             "socket_timeout": socket_timeout,
             "socket_connect_timeout": min(socket_timeout, 4),
             "socket_keepalive": True,
-            "health_check_interval": 10,
+            # A connection whose packets vanish is given up after about twice as long.
+            "health_check_interval": 3,
             "max_retries": 0,
         },
     )
@@ -78,6 +79,7 @@ class Dispatcher:
         self._wake = threading.Event()
         self._stop = threading.Event()
         self._failing = False
+        self._starting_over = False
         self._thread = threading.Thread(target=self._run, name="dispatcher", daemon=True)
 
     def __enter__(self) -> Self:
@@ -94,6 +96,11 @@ class Dispatcher:
     def wake(self) -> None:
         """A run was accepted or settled, or time has passed: have a look. Returns at once."""
         self._wake.set()
+
+    def start_over(self) -> None:
+        """Send all hints again: a predecessor may have died with some that it had marked and not sent."""
+        self._starting_over = True
+        self.wake()
 
     def tell_end(self, run: Run) -> None:
         """Have a worker look once more at a run whose own task cannot tell of its end; Flower alone would miss it."""
@@ -124,9 +131,10 @@ class Dispatcher:
             RedisError, OperationalError, OSError: the broker does not take them; they are due again.
             Unavailable: the record does not answer.
         """
-        if self._redis.set(EPOCH_KEY, "1", nx=True):
+        if self._redis.set(EPOCH_KEY, "1", nx=True) or self._starting_over:
             # Redis is new or was emptied: whatever was sent before is gone.
             self._database.write(forget_hints)
+            self._starting_over = False
         hints = take_hints(self._database)
         sent = 0
         try:

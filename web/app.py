@@ -58,8 +58,8 @@ def create_app(settings: Settings) -> FastAPI:
             stack.enter_context(dispatcher)
             stack.enter_context(lookout)
             await stack.enter_async_context(hub)
-            # What was accepted before a crash may not have been hinted at.
-            dispatcher.wake()
+            # What was accepted before a crash may not have been hinted at, or only in the record.
+            dispatcher.start_over()
             yield
 
     app = FastAPI(

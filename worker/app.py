@@ -18,7 +18,7 @@ from worker.tasks import register
 
 log = logging.getLogger(__name__)
 
-BROKER_TIMEOUT_SECONDS = 10
+BROKER_TIMEOUT_SECONDS = 4
 
 
 def work(settings: Settings, lanes: Sequence[RunKind], concurrency: int) -> None:

@@ -87,7 +87,8 @@ def assemble(settings: Settings, lanes: Sequence[RunKind], concurrency: int) -> 
             about(roster),
         )
         keeper = stack.enter_context(Keeper(settings, database, listed, lambda: about(roster)))
-        stack.enter_context(Sweeper(settings, database, dispatcher))
+        storage = FolderStorage(settings.blobs)
+        stack.enter_context(Sweeper(settings, database, dispatcher, storage))
         recorder = stack.enter_context(Recorder(database))
         metrics.CLIS_RUNNING.set_function(lambda: len(live_pids))
         stack.enter_context(metrics.served(settings.worker_metrics_port))
@@ -97,7 +98,7 @@ def assemble(settings: Settings, lanes: Sequence[RunKind], concurrency: int) -> 
             worker_id=worker_id,
             agents=roster,
             database=database,
-            storage=FolderStorage(settings.blobs),
+            storage=storage,
             recorder=recorder,
             dispatcher=dispatcher,
             keeper=keeper,

@@ -7,6 +7,7 @@ from scene import list_worker, queued_run, running_run, spawned_run
 from longwick import leases
 from longwick.broadcast import connect
 from longwick.database import Database
+from longwick.hints import take_hints
 from longwick.kinds import RunKind
 from longwick.queue import Dispatcher
 
@@ -30,6 +31,18 @@ def test_when_redis_was_emptied_everything_is_hinted_again(database: Database, r
     with connect(redis_url) as client:
         client.flushall()
     assert [hint.run_id for hint in dispatcher.dispatch()] == [run.id]
+
+
+def test_a_dispatcher_that_starts_over_sends_what_its_predecessor_only_marked(
+    database: Database, redis_url: str
+) -> None:
+    list_worker(database)
+    run = queued_run(database)
+    Dispatcher(database, redis_url).dispatch()
+    assert [hint.run_id for hint in take_hints(database)] == []
+    successor = Dispatcher(database, redis_url)
+    successor.start_over()
+    assert [[hint.run_id for hint in successor.dispatch()] for _ in range(2)] == [[run.id], []]
 
 
 def test_a_broker_that_is_down_leaves_the_run_due(database: Database, redis_url: str) -> None:

@@ -5,6 +5,7 @@ from enum import StrEnum
 from pathlib import Path
 
 import pytest
+from alembic.script import ScriptDirectory
 from processes import Launch
 from sqlalchemy import Column, MetaData, Table, inspect, select, text, update
 
@@ -94,6 +95,26 @@ def test_f46_three_processes_that_migrate_at_once_all_succeed(
     assert [(process.wait(), process.output) for process in migrations] == [(0, "")] * 3
     assert schema.current(empty) == schema.newest()
     assert schema.differences(empty) == []
+
+
+def test_f47_the_code_before_each_migration_goes_on_with_the_schema_after_it(empty: Database) -> None:
+    """What that code writes are the columns that it knows; whatever was added since must do without it."""
+    scripts = ScriptDirectory(str(schema.migrations())).walk_revisions()
+    revisions = [script.revision for script in scripts][::-1]
+    known: dict[str, set[str]] = {}
+    for revision in revisions:
+        schema.upgrade(empty, revision)
+        there = inspect(empty.engine)
+        tables = {
+            table: {column["name"]: column for column in there.get_columns(table)} for table in there.get_table_names()
+        }
+        for table, columns in known.items():
+            assert columns <= tables[table].keys(), f"{revision} takes columns away from {table}"
+            for name in tables[table].keys() - columns:
+                column = tables[table][name]
+                assert column["nullable"] or column["default"] is not None, f"{revision} wants {table}.{name} of all"
+        known = {table: set(columns) for table, columns in tables.items()}
+    assert len(revisions) > 2
 
 
 def test_a_second_upgrade_changes_nothing(database: Database) -> None:

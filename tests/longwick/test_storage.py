@@ -4,14 +4,14 @@ import errno
 import hashlib
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from longwick.errors import NotFound, StorageFull, TooLarge
-from longwick.storage import FolderStorage, Stored, describe
+from longwick.storage import UNLISTED_SECONDS, FolderStorage, Stored, describe
 
 
 @pytest.fixture
@@ -157,3 +157,60 @@ def test_the_same_bytes_may_be_put_by_many_at_once(storage: FolderStorage) -> No
 def test_what_was_never_put_is_not_found(storage: FolderStorage) -> None:
     with pytest.raises(NotFound):
         storage.open("0" * 64)
+
+
+def make_old(path: Path) -> None:
+    long_ago = path.stat().st_mtime - 2 * UNLISTED_SECONDS
+    os.utime(path, (long_ago, long_ago))
+
+
+def test_f49_old_bytes_that_nothing_lists_are_collected_and_no_others(storage: FolderStorage) -> None:
+    assert storage.collect(lambda names: set()) == 0
+    unlisted, listed, fresh = (storage.put([data], limit=9) for data in (b"unlisted", b"listed", b"fresh"))
+    left, coming = (storage.folder / "incoming" / name for name in ("left", "coming"))
+    for path in (left, coming):
+        path.write_bytes(b"half a fi")
+    batch = storage.folder / "incoming" / "batch"
+    batch.mkdir()
+    (batch / "next").touch()
+    for path in (left, batch, storage.path(unlisted.sha256), storage.path(listed.sha256)):
+        make_old(path)
+    assert storage.collect(lambda names: {listed.sha256} & set(names)) == 1
+    assert sorted(kept(storage)) == sorted([coming, storage.path(listed.sha256), storage.path(fresh.sha256)])
+
+
+def test_f49_bytes_that_are_put_again_while_they_are_collected_are_kept(storage: FolderStorage) -> None:
+    stored = storage.put([b"x"], limit=1)
+    make_old(storage.path(stored.sha256))
+    asked = []
+
+    def listed(names: Sequence[str]) -> set[str]:
+        asked.append(storage.put([b"x"], limit=1))
+        return set()
+
+    assert storage.collect(listed) == 0
+    assert asked
+    assert read(storage, stored) == b"x"
+
+
+def test_f49_bytes_that_are_listed_while_they_are_collected_are_kept(storage: FolderStorage) -> None:
+    stored = storage.put([b"x"], limit=1)
+    make_old(storage.path(stored.sha256))
+    answers = iter([set[str](), {stored.sha256}])
+    assert storage.collect(lambda names: next(answers)) == 0
+    assert read(storage, stored) == b"x"
+
+
+def test_f49_a_crash_while_they_are_collected_loses_nothing(storage: FolderStorage) -> None:
+    stored = storage.put([b"x"], limit=1)
+    make_old(storage.path(stored.sha256))
+
+    def crash(names: Sequence[str]) -> set[str]:
+        if not storage.path(stored.sha256).exists():
+            raise KeyboardInterrupt
+        return set()
+
+    with pytest.raises(KeyboardInterrupt):
+        storage.collect(crash)
+    assert storage.collect(lambda names: {stored.sha256}) == 0
+    assert read(storage, stored) == b"x"

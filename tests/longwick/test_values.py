@@ -11,7 +11,7 @@ from longwick.database import Database
 from longwick.errors import StorageFull
 from longwick.events import Event, EventType
 from longwick.models import Blob
-from longwick.storage import Batch, FolderStorage, Incoming, Stored
+from longwick.storage import Batch, FolderStorage, Incoming, Listed, Stored
 from longwick.values import INLINE_CHARACTERS, inline_or_refer
 
 
@@ -112,6 +112,9 @@ class Full:
         raise StorageFull("no space is left for files")
 
     def open(self, sha256: str) -> BinaryIO:
+        raise AssertionError
+
+    def collect(self, listed: Listed) -> int:
         raise AssertionError
 
 

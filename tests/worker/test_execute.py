@@ -29,7 +29,7 @@ from longwick.kinds import OnWorkerLost, Role, RunStatus
 from longwick.leases import Held
 from longwick.models import AgentSession, Artifact, Message, Run, Thread
 from longwick.profiles import Profile
-from longwick.storage import Batch, Incoming, Stored
+from longwick.storage import Batch, Incoming, Listed, Stored
 from longwick.transcript import Transcript
 from worker import ending as ending_module
 from worker import execute as execute_module
@@ -1046,6 +1046,9 @@ class Slow:
     def open(self, sha256: str) -> BinaryIO:
         return self._parts.storage.open(sha256)
 
+    def collect(self, listed: Listed) -> int:
+        return self._parts.storage.collect(listed)
+
 
 def test_a_run_whose_files_take_long_to_save_keeps_its_lease(world: World) -> None:
     world.parts = replace(world.parts, storage=Slow(world.parts))
@@ -1070,6 +1073,9 @@ class Full:
         raise StorageFull("no space is left for files")
 
     def open(self, sha256: str) -> BinaryIO:
+        raise AssertionError
+
+    def collect(self, listed: Listed) -> int:
         raise AssertionError
 
 
