@@ -105,6 +105,7 @@ class Publisher:
                 if self._drain():
                     failing = False
             except (RedisError, OSError) as error:
+                metrics.REDIS_FAILURES.labels("publish").inc()
                 if not failing:
                     log.warning("redis takes no live copies, readers fall back on the record: %s", error)
                 failing = True

@@ -62,6 +62,8 @@ ARTIFACT_BYTES_SAVED = Counter("longwick_artifact_saved_bytes_total", "Bytes of 
 MCP_CALLS = Counter("longwick_mcp_calls_total", "Calls of our tools by agents", ["tool", "outcome"])
 
 CLIS_RUNNING = Gauge("longwick_clis_running", "Agent CLIs that run in this worker")
+REDIS_FAILURES = Counter("longwick_redis_failures_total", "Times that Redis did not do what it was asked", ["use"])
+SWEEP_AGE_SECONDS = Gauge("longwick_sweep_age_seconds", "Seconds since this worker has last looked for lost runs")
 BEATS_LATE = Counter("longwick_beats_late_total", "Beats that came half an interval too late, or later")
 SELF_FENCES = Counter("longwick_self_fences_total", "CLIs that their worker killed, as it could not renew their leases")
 

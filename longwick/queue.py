@@ -116,6 +116,8 @@ class Dispatcher:
                 self.dispatch()
                 self._failing = False
             except (RedisError, OperationalError, OSError, LongwickError) as error:
+                if not isinstance(error, LongwickError):
+                    metrics.REDIS_FAILURES.labels("hint").inc()
                 if not self._failing:
                     log.warning("no hints can be sent for now, accepted runs wait in the record: %s", error)
                 self._failing = True

@@ -58,6 +58,9 @@ class Settings(BaseModel, frozen=True, extra="forbid", validate_default=True):
     artifacts_per_run: int = Field(1000, gt=0)
     artifact_bytes_per_run: int = Field(2**30, gt=0)
     """How much a run may save, all files together, in bytes."""
+    artifacts_per_owner: int = Field(100_000, gt=0)
+    artifact_bytes_per_owner: int = Field(100 * 2**30, gt=0)
+    """How much the threads of an owner may hold, uploads too, in bytes."""
     workspace_bytes: int = Field(2**30, gt=0)
     """How much of a folder that follows its thread is kept, in bytes."""
     workspace_files: int = Field(50_000, gt=0)

@@ -77,6 +77,7 @@ class Tools:
     def __init__(self, settings: Settings, database: Database, storage: Storage) -> None:
         self._settings = settings
         self._quota = Quota(settings.artifacts_per_run, settings.artifact_bytes_per_run)
+        self._room = Quota(settings.artifacts_per_owner, settings.artifact_bytes_per_owner)
         self._database = database
         self._storage = storage
 
@@ -110,7 +111,12 @@ class Tools:
         media_type = artifacts.check_media_type(media_type, name, text=encoding == "utf-8")
         session = current_session()
         wanted = Save(name, media_type, describe(data), _call_id(ctx))
-        self._database.read(lambda db: artifacts.saved_before(db, session, wanted, self._quota))
+
+        def check(db: Db) -> None:
+            if artifacts.saved_before(db, session, wanted, self._quota) is None:
+                artifacts.check_room(db, session.thread_id, wanted.bytes.size, self._room)
+
+        self._database.read(check)
         self._storage.put([data], limit=self._settings.artifact_bytes)
         artifact = self._database.write(lambda db: artifacts.save(db, session.id, wanted, self._quota))
         seams.passed("artifact committed")

@@ -174,6 +174,8 @@ class Hub:
             try:
                 await work()
             except (RedisError, OSError, TimeoutError, LongwickError) as error:
+                if not isinstance(error, LongwickError):
+                    metrics.REDIS_FAILURES.labels("listen").inc()
                 if not failing or time.monotonic() - started > PING_SECONDS:
                     log.warning("live copies are not to be had, streams follow the record: %s", error)
                 failing = True

@@ -1,6 +1,7 @@
 """The story of one attempt, from claimed to settled."""
 
 import logging
+import os
 import time
 from collections.abc import Callable
 from typing import BinaryIO
@@ -206,8 +207,11 @@ class Attempt:
         session_id = self.session_id
         assert session_id is not None
         media_type = artifacts.check_media_type(None, name, text=False)
-        stored = self.parts.storage.put(iter(lambda: file.read(CHUNK), b""), limit=settings.artifact_bytes)
         quota = Quota(settings.artifacts_per_run, settings.artifact_bytes_per_run)
+        room = Quota(settings.artifacts_per_owner, settings.artifact_bytes_per_owner)
+        size = os.fstat(file.fileno()).st_size
+        self.parts.database.read(lambda db: artifacts.check_room(db, self.run.thread_id, size, room))
+        stored = self.parts.storage.put(iter(lambda: file.read(CHUNK), b""), limit=settings.artifact_bytes)
         self.parts.database.write(lambda db: artifacts.save(db, session_id, Save(name, media_type, stored), quota))
 
     def settle(self, outcome: Outcome) -> None:

@@ -230,5 +230,6 @@ class Keeper:
                         if message and message["data"].decode("ascii", "replace") in self._holds:
                             self._look.set()
             except (RedisError, OSError, ValueError):
+                metrics.REDIS_FAILURES.labels("listen").inc()
                 # Wishes are in the record, and read with the next beat.
                 self._stopping.wait(PAUSE_SECONDS)

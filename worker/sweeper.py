@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
-from longwick import approvals, artifacts, leases
+from longwick import approvals, artifacts, leases, metrics
 from longwick.database import Database, Db
 from longwick.errors import LongwickError
 from longwick.hints import forget_hints
@@ -40,7 +40,8 @@ class Sweeper:
         self._workers: Watch[tuple[str, int]] = Watch(time.monotonic)
         self._zombies: set[int] = set()
         self._stopping = threading.Event()
-        self._collect_at = time.monotonic()
+        self._collect_at = self._swept_at = time.monotonic()
+        metrics.SWEEP_AGE_SECONDS.set_function(lambda: time.monotonic() - self._swept_at)
         self._thread = threading.Thread(target=self._run, name="sweeper", daemon=True)
 
     def __enter__(self) -> Self:
@@ -55,6 +56,7 @@ class Sweeper:
         while not self._stopping.wait(self._settings.sweep_seconds):
             try:
                 self.sweep()
+                self._swept_at = time.monotonic()
                 if time.monotonic() >= self._collect_at:
                     self._collect_at = time.monotonic() + COLLECT_SECONDS
                     self.collect()

@@ -2,6 +2,9 @@
 
 say N GAP      print the text "0 ", "1 ", … as N pieces, GAP seconds apart
 count N GAP    the same up to N pieces in all, after those of earlier steps and earlier attempts at this turn
+lines N SIZE   print N pieces of text of so many characters, as fast as it goes
+line MB        print one line of so many megabytes
+errors MB      print so much to standard error
 cost USD       say that so much was used
 wait FILE      until that file exists, at most 60 s
 save NAME      call save_artifact over MCP with a small text
@@ -24,7 +27,7 @@ import sys
 import time
 import urllib.request
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 
 def put(kind: str, **more: Any) -> None:
@@ -43,6 +46,12 @@ def count(start: int, number: str, gap: str) -> int:
         put("text", text=f"{n} ")
         time.sleep(float(gap))
     return max(start, int(number))
+
+
+def flood(file: IO[str], piece: str, times: int) -> None:
+    for _ in range(times):
+        file.write(piece)
+    file.flush()
 
 
 def wait(path: str) -> None:
@@ -99,6 +108,14 @@ def main() -> None:
                 say(number, gap)
             case ["count", number, gap]:
                 counted = count(counted, number, gap)
+            case ["lines", number, size]:
+                flood(sys.stdout, json.dumps({"type": "text", "text": "x" * int(size)}) + "\n", int(number))
+            case ["line", megabytes]:
+                sys.stdout.write('{"type":"text","text":"')
+                flood(sys.stdout, "x" * 1_000_000, int(megabytes))
+                sys.stdout.write('"}\n')
+            case ["errors", megabytes]:
+                flood(sys.stderr, ("x" * 99 + "\n") * 10_000, int(megabytes))
             case ["cost", dollars]:
                 put("usage", output_tokens=1, cost_usd=float(dollars))
             case ["wait", path]:

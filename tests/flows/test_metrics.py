@@ -85,8 +85,17 @@ SCENES: dict[Scene, set[str]] = {
         "longwick_artifact_saved_bytes_total",
         "longwick_mcp_calls_total",
     },
-    a_run_that_somebody_watches: {"longwick_runs", "longwick_viewers", "longwick_clis_running"},
-    a_redis_that_stands_still: {"longwick_live_copies_dropped_total", "longwick_viewer_resyncs_total"},
+    a_run_that_somebody_watches: {
+        "longwick_runs",
+        "longwick_viewers",
+        "longwick_clis_running",
+        "longwick_sweep_age_seconds",
+    },
+    a_redis_that_stands_still: {
+        "longwick_live_copies_dropped_total",
+        "longwick_viewer_resyncs_total",
+        "longwick_redis_failures_total",
+    },
     a_record_that_takes_no_beats: {"longwick_beats_late_total", "longwick_self_fences_total"},
 }
 

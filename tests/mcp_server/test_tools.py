@@ -18,7 +18,7 @@ from processes import Process
 from sqlalchemy import text
 from waiting import wait_for
 
-from longwick import artifacts, cancellation, events, runs
+from longwick import artifacts, cancellation, events, runs, threads
 from longwick.artifacts import Quota, Save
 from longwick.database import Database, Db, utc_now
 from longwick.errors import StorageFull
@@ -305,6 +305,20 @@ def test_the_quota_of_a_run_is_told_in_words_and_the_next_run_has_its_own(
         assert structured(agent.call("save_artifact", save("2.md")))["version"] == 1, "no new file, so no refusal"
         structured(start_run(database, url).call("save_artifact", save("3.md")))
     assert [file.name for file in all_files(database, agent)] == ["0.md", "1.md", "2.md"]
+
+
+@on_one_engine
+@pytest.mark.parametrize("limit", [{"artifacts_per_owner": 2}, {"artifact_bytes_per_owner": 2 * len("content")}])
+def test_the_quota_of_an_owner_counts_the_files_of_all_threads_that_are_there(
+    limit: dict[str, int], database: Database, settings: Settings
+) -> None:
+    with served(create_app(settings.model_copy(update=limit))) as url:
+        first, second, third = (start_run(database, url) for _ in range(3))
+        saved = [structured(agent.call("save_artifact", save("a.md", "content"))) for agent in (first, second)]
+        assert "quota_exceeded: the user" in refusal(third.call("save_artifact", save("a.md", "content")))
+        assert structured(first.call("save_artifact", save("a.md", "content"))) == saved[0]
+        database.write(lambda db: threads.hide(db, threads.get(db, "local", saved[0]["thread_id"])))
+        structured(third.call("save_artifact", save("a.md", "content")))
 
 
 class MeanwhileStorage(FolderStorage):

@@ -115,6 +115,15 @@ def test_a_file_up_to_the_limit_is_taken(client: TestClient, thread_id: str, siz
     assert client.get(f"{API}/artifacts/{file['id']}/content").content == content
 
 
+def test_an_owner_who_keeps_too_much_cannot_attach_more(serve: Serve, settings: Settings, database: Database) -> None:
+    client = serve(settings.model_copy(update={"artifact_bytes_per_owner": 10}))
+    thread_id = new_thread(database).id
+    assert attach(client, thread_id, b"12345").status_code == 201
+    refused = attach(client, thread_id, b"123456")
+    assert (refused.status_code, refused.json()["code"]) == (429, "quota_exceeded")
+    assert attach(client, thread_id, b"12345").status_code == 201
+
+
 @pytest.mark.parametrize("size", [LIMIT + 1, LIMIT + 60_000, 3 * LIMIT])
 @pytest.mark.parametrize("told", [True, False])
 def test_a_file_over_the_limit_is_refused_and_nothing_of_it_is_kept(

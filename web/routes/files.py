@@ -1,5 +1,6 @@
 """The files of a thread as a whole: one that is attached, and all of them in an archive."""
 
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -7,6 +8,7 @@ from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
 from longwick import artifacts, models, threads
+from longwick.artifacts import Quota
 from longwick.database import Db
 from web.archive import MEDIA_TYPE, archive
 from web.content import disposition
@@ -46,7 +48,7 @@ _ARCHIVE: Responses = {
     "/files",
     status_code=201,
     openapi_extra=_BODY,
-    responses=made(201) | responses(400, 404, 413, 415, 422, 503, 507),
+    responses=made(201) | responses(400, 404, 413, 415, 422, 429, 503, 507),
 )
 async def attach_file(
     request: Request,
@@ -59,12 +61,16 @@ async def attach_file(
 ) -> Artifact:
     """Attach a file to a thread; one of the same name becomes its next version."""
 
-    def find(db: Db) -> models.Thread:
-        return threads.get(db, caller.owner, thread_id)
+    room = Quota(settings.artifacts_per_owner, settings.artifact_bytes_per_owner)
+
+    def check(db: Db, size: int) -> None:
+        threads.get(db, caller.owner, thread_id)
+        artifacts.check_room(db, thread_id, size, room)
 
     # Before any of a body is taken that is for nothing.
-    await run_in_threadpool(record.read, find)
+    await run_in_threadpool(record.read, partial(check, size=0))
     wanted = await receive(request, storage, settings.artifact_bytes)
+    await run_in_threadpool(record.read, partial(check, size=wanted.bytes.size))
 
     def write(db: Db) -> models.Artifact:
         return artifacts.attach(db, caller.owner, thread_id, wanted)

@@ -1,0 +1,63 @@
+"""Whatever an agent prints and however little a reader reads, no process grows with it."""
+
+import contextlib
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from stack import Stack
+
+MB = 2**20
+LINES = int(os.environ.get("LINES", "50000"))
+"""A million of them shows the same, and takes half a minute."""
+
+
+@pytest.fixture(scope="module")
+def bounded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A stack that has done everything once, so that what grows later grows with what it is given."""
+    with Stack(tmp_path_factory.mktemp("bounded") / "stack", {"LONGWICK_OUTPUT_BYTES_PER_RUN": "2000000000"}) as stack:
+        assert stack.settled(stack.run("lines 5000 10; line 1; errors 1"))["status"] == "succeeded"
+        yield stack
+
+
+def resident(pid: int, which: str) -> int:
+    """Of a process's memory, in bytes: VmRSS what it has, VmHWM the most that it had since that was forgotten."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    (kilobytes,) = [line.split()[1] for line in lines if line.startswith(which)]
+    return int(kilobytes) * 1024
+
+
+@contextlib.contextmanager
+def grows_by_less_than(megabytes: int, pid: int) -> Iterator[None]:
+    Path(f"/proc/{pid}/clear_refs").write_text("5")
+    before = resident(pid, "VmRSS")
+    yield
+    grown = (resident(pid, "VmHWM") - before) / MB
+    print(f"grown by {grown:.1f} MB at most")
+    assert grown < megabytes
+
+
+@pytest.mark.parametrize(
+    ("printed", "megabytes"),
+    [("line 100", 80), (f"lines {LINES} 1", 32), ("errors 1000", 16)],
+    ids=lambda value: str(value),
+)
+def test_a_worker_does_not_grow_with_what_its_agent_prints(bounded: Stack, printed: str, megabytes: int) -> None:
+    with grows_by_less_than(megabytes, bounded.pid("worker")):
+        assert bounded.settled(bounded.run(printed), 90)["status"] == "succeeded"
+
+
+def test_a_web_tier_does_not_grow_with_what_nobody_reads(bounded: Stack) -> None:
+    web = bounded.pid("web")
+    run = bounded.run("lines 20000 1000", artifact_generation=False)
+    address = ("127.0.0.1", int(bounded.url.rpartition(":")[2]))
+    with contextlib.ExitStack() as readers, grows_by_less_than(32, web):
+        for _ in range(10):
+            reader = readers.enter_context(socket.socket())
+            reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            reader.connect(address)
+            path = f"/api/v1/runs/{run['id']}/events"
+            reader.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n".encode())
+        assert bounded.settled(run, 90)["status"] == "succeeded"
