@@ -212,15 +212,25 @@ def append_again(db: Db, again: Append) -> Batch | None:
     return known
 
 
-def read(db: Db, run_id: str, after: int, limit: int = 200) -> list[Batch]:
-    """The next batches of a run that hold events past `after`, `limit` of them at most."""
-    rows = db.execute(
+def read(db: Db, run_id: str, after: int, limit: int = 200, enough_bytes: int = 2**63) -> list[Batch]:
+    """The next batches of a run that hold events past `after`: `limit` of them at most, and none past enough bytes."""
+    batches = []
+    size = 0
+    wanted = (
         select(RunEvents.first_seq, RunEvents.last_seq, RunEvents.body)
         .where(RunEvents.run_id == run_id, RunEvents.last_seq > after)
         .order_by(RunEvents.last_seq)
         .limit(limit)
+        # A few at a time: a batch may have a megabyte.
+        .execution_options(stream_results=True, max_row_buffer=32)
     )
-    return [Batch(run_id, first, last, body) for first, last, body in rows]
+    with db.execute(wanted) as rows:
+        for first, last, body in rows:
+            batches.append(Batch(run_id, first, last, body))
+            size += len(body)
+            if size >= enough_bytes:
+                break
+    return batches
 
 
 def _batch(taken: Append, before: int, *, terminal: bool = False) -> Batch:

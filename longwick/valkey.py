@@ -168,8 +168,9 @@ class Valkey:
         with log_file.open("ab") as output:
             start = output.tell()
             self._process = subprocess.Popen(  # noqa: S603 - our own command
+                # Nothing milder: a server that is frozen hears only that, and would keep the folder from the next.
                 # With the folder as its cwd no path stands in the config, where a space or a quote would matter.
-                [_setpriv(), "--pdeathsig", "TERM", "--", str(_server_binary()), "valkey.conf"],
+                [_setpriv(), "--pdeathsig", "KILL", "--", str(_server_binary()), "valkey.conf"],
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,
                 stdout=output,

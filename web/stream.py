@@ -25,7 +25,8 @@ HEARTBEAT_SECONDS = 15.0
 # No blank line behind it: some clients take a comment that ends with one for an empty event.
 HEARTBEAT = b": ping\n"
 SEND_SECONDS = 30.0
-PAGE = 200
+PAGE_BYTES = 256 * 1024
+"""So much of the record, and what is over it of one batch, is on its way to a client that does not read."""
 
 
 async def frames(hub: Hub, database: Database, owner: str, run_id: str, after: int) -> AsyncGenerator[bytes]:
@@ -35,25 +36,24 @@ async def frames(hub: Hub, database: Database, owner: str, run_id: str, after: i
     or the run is deleted.
     """
 
-    def read(db: Db) -> tuple[list[Batch], bool]:
+    def read(db: Db) -> tuple[list[Batch], bool, bool]:
         run = runs.get(db, owner, run_id)
-        batches = events.read(db, run_id, viewer.cursor, PAGE)
-        newest = batches[-1].last_seq if batches else viewer.cursor
-        return batches, run.status.terminal and newest >= run.last_seq
+        batches = events.read(db, run_id, viewer.cursor, enough_bytes=PAGE_BYTES)
+        more = bool(batches) and batches[-1].last_seq < run.last_seq
+        return batches, more, run.status.terminal and not more
 
     async with hub.watch(run_id, after) as viewer:
         heartbeat_at = time.monotonic() + HEARTBEAT_SECONDS
         while not hub.closing:
             if viewer.behind:
                 viewer.behind = False
-                batches, done = await run_in_threadpool(database.read, read)
+                batches, more, done = await run_in_threadpool(database.read, read)
                 for batch in batches:
                     yield encode(batch, viewer.cursor)
                     viewer.cursor = batch.last_seq
                 if done:
                     return
-                # The rest of a long log, or the end of what there is for now.
-                viewer.behind = viewer.behind or len(batches) == PAGE
+                viewer.behind = viewer.behind or more
                 continue
             live = viewer.take()
             if live is None:

@@ -69,10 +69,15 @@ def test_a_folder_that_cannot_be_made_is_a_bad_setting(tmp_path: Path) -> None:
         Valkey(tmp_path / "file" / "valkey").start()
 
 
-def test_kill_9_of_the_parent_leaves_no_server_and_its_folder_free(tmp_path: Path, launch: Launch) -> None:
+@pytest.mark.parametrize("frozen", [False, True])
+def test_kill_9_of_the_parent_leaves_no_server_and_its_folder_free(
+    frozen: bool, tmp_path: Path, launch: Launch
+) -> None:
     parent = launch([sys.executable, "-c", SERVE, tmp_path / "valkey"])
     pid, url = wait_for(lambda: parent.output.split(), 30, "the server's pid and URL")
     assert psutil.pid_exists(int(pid))
+    if frozen:
+        psutil.Process(int(pid)).suspend()
 
     parent.send(signal.SIGKILL)
     with Valkey(tmp_path / "valkey") as successor:  # at once, while the old server may still be ending

@@ -183,8 +183,10 @@ def test_a_batch_too_large_for_pub_sub_comes_from_the_record(database: Database,
 
 def test_a_log_of_many_pages_is_replayed_whole(database: Database, redis_url: str) -> None:
     run = running_run(database)
-    for n in range(stream_module.PAGE + 50):
+    for n in range(250):
         write(database, run, f"{n}")
+    for _ in range(5):
+        write(database, run, *["y" * 9_000] * 10)
     settle(database, run)
 
     async def story() -> None:
