@@ -16,23 +16,26 @@ from postgres import Postgres
 
 from benchmarks import report
 from benchmarks.measures import MEASURES, QUICK, Scale
+from benchmarks.recovery import RECOVERIES
 from benchmarks.stack import stack
 
+KNOWN = MEASURES | RECOVERIES
+ON_THE_PAGE = [*MEASURES, "restart", "lost-host"]
 ENGINES = {"sqlite": "SQLite", "postgresql": "PostgreSQL"}
 
 
 def main() -> None:
     """Measure what the command line names; everything, and the page of the docs is written anew."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(MEASURES)} (default: all)")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(KNOWN)} (default: all of the page)")
     parser.add_argument("--engine", choices=[*ENGINES, "both"], default="both")
     parser.add_argument("--runs", type=int, default=5, help="rounds, of which the medians are taken")
     parser.add_argument("--quick", action="store_true", help="one small round, to see that everything works")
     given = parser.parse_args()
-    if unknown := set(given.names) - set(MEASURES):
+    if unknown := set(given.names) - set(KNOWN):
         parser.error(f"no such measure: {', '.join(sorted(unknown))}")
     engines = list(ENGINES) if given.engine == "both" else [given.engine]
-    bench = Bench(given.names or list(MEASURES), QUICK if given.quick else Scale())
+    bench = Bench(given.names or ON_THE_PAGE, QUICK if given.quick else Scale())
     rounds = 1 if given.quick else given.runs
     versions = bench.measure_all(engines, rounds)
     words = report.table({ENGINES[engine]: bench.values[engine] for engine in engines})
@@ -74,7 +77,7 @@ class Bench:
                 runner.run(longwick.client.idle())
                 load = os.getloadavg()[0]
                 try:
-                    figures = runner.run(MEASURES[name](longwick, self._scale))
+                    figures = runner.run(KNOWN[name](longwick, self._scale))
                 except Exception:
                     # What is left of it would falsify what comes after.
                     traceback.print_exc()

@@ -5,6 +5,8 @@ import sys
 from pathlib import Path
 
 TICKS_RATE = 20
+SLOW = ("2", "100")
+"""Pieces a second, and seconds: as long as anything is measured that takes long."""
 FLOOD_LINES = 200_000
 
 _FLOOD = (
@@ -20,6 +22,7 @@ def write(file: Path, *, printed: Path, seconds: float, lines: int) -> None:
         "echo": ["sh", "-c", """read -r turn; echo '{"type":"text","text":"hello"}'; echo '{"type":"result"}'"""],
         "silent": ["sh", "-c", """read -r turn; echo '{"type":"text","text":"hello"}'; exec sleep 900"""],
         "ticks": [sys.executable, "-IS", ticks, str(TICKS_RATE), str(seconds)],
+        "slow": [sys.executable, "-IS", ticks, *SLOW],
         "flood": ["awk", _FLOOD % lines],
     }
     tables = [

@@ -56,9 +56,9 @@ class Connection:
         run_id: str = run["id"]
         return run_id
 
-    async def events(self, run_id: str) -> AsyncIterator[Heard]:
-        """All events of a run until its terminal one, which ends the connection's life."""
-        status, _ = await self._send("GET", f"/api/v1/runs/{run_id}/events", None, "text/event-stream")
+    async def events(self, run_id: str, after: int = 0) -> AsyncIterator[Heard]:
+        """All events of a run past `after` until its terminal one, which ends the connection's life."""
+        status, _ = await self._send("GET", f"/api/v1/runs/{run_id}/events?after={after}", None, "text/event-stream")
         if status != 200:
             raise RuntimeError(f"events of {run_id}: {status}")
         rest = b""

@@ -10,8 +10,6 @@ from datetime import datetime
 from statistics import median, quantiles
 from typing import Any
 
-import psutil
-
 from benchmarks import agents
 from benchmarks.client import Connection
 from benchmarks.stack import Stack
@@ -19,8 +17,6 @@ from benchmarks.stack import Stack
 AT_ONCE = 50
 FIRST_WORDS = ("message.started", "message.delta")
 NS = 1e9
-SILENT_RUNS = 16
-RECOVERY_SECONDS = 90.0
 SETTLE_SECONDS = 5.0
 
 
@@ -158,17 +154,6 @@ async def memory(stack: Stack, scale: Scale) -> Figures:
     return figures
 
 
-async def restart(stack: Stack, scale: Scale) -> Figures:
-    """From `kill -9` of the worker, which `up` starts again, to the next event of the slowest of its runs."""
-    return {"restart": await _after_kill(stack, stack.process("worker"))}
-
-
-async def lost_host(stack: Stack, scale: Scale) -> Figures:
-    """The same for a worker that is not started again, where one on another host is left."""
-    with stack.another_worker() as worker:
-        return {"lost host": await _after_kill(stack, worker)}
-
-
 async def connections(stack: Stack, scale: Scale) -> Figures:
     """Streams of runs that are silent or queued: how long it takes to open them, and what they cost the web process.
 
@@ -195,7 +180,7 @@ async def connections(stack: Stack, scale: Scale) -> Figures:
         took = time.perf_counter() - start
         await asyncio.sleep(SETTLE_SECONDS)
         grown = web.memory_info().rss - before
-    await _cancel(stack, ids)
+    await cancel(stack, ids)
     return {"connections": grown / 1024 / scale.connections, "connections opened": took}
 
 
@@ -209,8 +194,6 @@ MEASURES: dict[str, Measure] = {
     "streams100": streams(100),
     "flood": flood,
     "memory": memory,
-    "restart": restart,
-    "lost-host": lost_host,
     "connections": connections,
 }
 
@@ -248,37 +231,7 @@ async def first_words(connection: Connection, start_ns: int) -> float:
     return (heard.at_ns - start_ns) / 1e6
 
 
-async def _after_kill(stack: Stack, worker: psutil.Process) -> float:
-    """Kill a worker in the midst of its runs; seconds until the slowest of them has its next event."""
-    killed = asyncio.Event()
-    _, ids = await submit_all(stack, "silent", SILENT_RUNS)
-    spoke = {run_id: asyncio.Event() for run_id in ids}
-
-    async def follow(run_id: str) -> int:
-        async with stack.client.connect() as connection:
-            async for heard in connection.events(run_id):
-                if killed.is_set():
-                    return heard.at_ns
-                if heard.type == "message.delta":
-                    spoke[run_id].set()
-        raise RuntimeError(f"{run_id} ended before its worker was killed")
-
-    followers = {run_id: asyncio.create_task(follow(run_id)) for run_id in ids}
-    async with asyncio.timeout(RECOVERY_SECONDS):
-        await asyncio.gather(*(event.wait() for event in spoke.values()))
-        its_own = stack.runs_of(worker)
-        assert its_own, "no run came to the worker that was to be killed"
-        killed.set()
-        start = time.time_ns()
-        worker.kill()
-        next_events = await asyncio.gather(*(followers[run_id] for run_id in its_own))
-    for follower in followers.values():
-        follower.cancel()
-    await _cancel(stack, ids)
-    return (max(next_events) - start) / NS
-
-
-async def _cancel(stack: Stack, ids: Sequence[str]) -> None:
+async def cancel(stack: Stack, ids: Sequence[str]) -> None:
     """End what still runs or waits, the last first, so that none of them is started for the end of another."""
     async with stack.client.connect() as connection:
         for run_id in reversed(ids):

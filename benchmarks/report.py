@@ -75,6 +75,12 @@ ROWS = (
     ),
     Row("restart", "`kill -9` of the worker, next event", "s", 3),
     Row("lost host", "a host lost, next event", "s", 12, None, ("57.9 s", "30.5 s", "not durable")),
+    Row("worker stopped", "SIGTERM of a worker with 50 runs, none to be waited for: all are over", "s", 20),
+    Row("web restart", "`kill -9` of the web tier, 200 streams, all go on", "s", 5),
+    Row("web restart holes", "streams with a hole then", "", 0),
+    Row("away lag", "Valkey frozen for a minute: the latest piece of 10 streams", "s", 1.5),
+    Row("away submit", "the slowest of 30 submissions meanwhile", "ms", 500),
+    Row("away ended", "until all of these have run, once it is back", "s", 15),
     Row("connections", "an open, silent stream", "KiB", 60),
     Row("connections opened", "1,000 of them opened in", "s"),
 )

@@ -90,7 +90,7 @@ def campaign(stack: Stack, postgres: Postgres | None, plan: Plan) -> Report:
                 injected.append(Injected(at, name))
             time.sleep(chance.uniform(0, 2 * plan.pause))
             faults.end_due(time.monotonic())
-        faults.end_due(float("inf"))
+        faults.end_all()
         seen = load.come_to_rest(PATIENCE_SECONDS)
         audited, violations = audit_stack(stack, record_url, seen)
         return Report.of(load, injected, seen, audited, violations, plan.seed, time.monotonic() - began)

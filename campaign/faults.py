@@ -63,7 +63,7 @@ class Faults:
             "web's clock set": (1, lambda: self.set_clock("web")),
             "MCP server's clock set": (1, lambda: self.set_clock("mcp")),
             "worker told to stop": (1, lambda: self.kill("worker", signal.SIGTERM)),
-            "`up` killed": (0.5, stack.crash),
+            "`up` killed": (0.5, lambda: stack.crash(self.end_all)),
         }
         if postgres:
             self.kinds["PostgreSQL crashed"] = (1, postgres.crash)
@@ -90,6 +90,10 @@ class Faults:
             self._ending.remove(item)
             with contextlib.suppress(ProcessLookupError, psutil.Error):
                 item[1]()
+
+    def end_all(self) -> None:
+        """End the harms that last: what is started now is to get ready."""
+        self.end_due(float("inf"))
 
     def kill(self, tier: str, how: signal.Signals = signal.SIGKILL) -> None:
         os.kill(self._pid(tier), how)

@@ -17,7 +17,7 @@ from typing import IO, Self
 
 from longwick import passwords, schema, seams
 from longwick.database import Database
-from longwick.errors import BadSetting, LongwickError
+from longwick.errors import BadSetting, LongwickError, Unavailable
 from longwick.settings import Settings
 from longwick.valkey import Valkey
 
@@ -168,6 +168,7 @@ def up(
         mcp.start()
         stack.callback(mcp.stop, STOP_SECONDS)
         database = Database(settings.database)
+        _wait_for_record(database, stop, say)
         schema.upgrade(database)
         database.dispose()
         say("the record is at the newest schema")
@@ -212,6 +213,24 @@ def _flower(settings: Settings, say: Say) -> Iterator[Tier]:
         tier.start()
         stack.callback(tier.stop, STOP_SECONDS)
         yield tier
+
+
+def _wait_for_record(database: Database, stop: Stop, say: Say) -> None:
+    """Give a database server that starts with this machine, or stands still, time to answer."""
+    deadline = time.monotonic() + READY_SECONDS
+    told = False
+    # A file is there as soon as it is looked for.
+    while not database.sqlite and not stop.asked(0):
+        try:
+            database.read(lambda db: None)
+            break
+        except Unavailable:
+            if time.monotonic() > deadline:
+                raise
+            if not told:
+                say("waiting for the record")
+            told = True
+            stop.asked(LOOK_SECONDS)
 
 
 def _wait_until_ready(url: str, tiers: list[Tier], stop: Stop, say: Say) -> None:

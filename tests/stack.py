@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol, Self
 
@@ -63,11 +63,12 @@ class Stack:
         if exc[0] is not None:
             print(self.said)
 
-    def crash(self) -> None:
+    def crash(self, meanwhile: Callable[[], None] = lambda: None) -> None:
         """Kill `up`, and with it everything; then start it again."""
         self.process.send(signal.SIGKILL)
         self.process.wait(10)
         self.http.close()
+        meanwhile()
         self.__enter__()
 
     @property
