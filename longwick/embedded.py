@@ -220,17 +220,17 @@ def _wait_for_record(database: Database, stop: Stop, say: Say) -> None:
     deadline = time.monotonic() + READY_SECONDS
     told = False
     # A file is there as soon as it is looked for.
-    while not database.sqlite and not stop.asked(0):
+    answers = database.sqlite
+    while not answers:
         try:
             database.read(lambda db: None)
-            break
+            answers = True
         except Unavailable:
-            if time.monotonic() > deadline:
+            if time.monotonic() > deadline or stop.asked(LOOK_SECONDS):
                 raise
             if not told:
                 say("waiting for the record")
             told = True
-            stop.asked(LOOK_SECONDS)
 
 
 def _wait_until_ready(url: str, tiers: list[Tier], stop: Stop, say: Say) -> None:

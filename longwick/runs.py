@@ -215,7 +215,8 @@ def settle(db: Db, run_id: str, attempt: int, outcome: Outcome, closing: Sequenc
             RunStatus.CANCELLED, outcome.text, outcome.partial, usage=outcome.usage, cost_usd=outcome.cost_usd
         )
     now = utc_now()
-    duration_ms = int((now - (seen.started_at or seen.created_at)).total_seconds() * 1000)
+    # Whoever started it may have had another clock.
+    duration_ms = max(0, int((now - (seen.started_at or seen.created_at)).total_seconds() * 1000))
     run = events.transition(
         db,
         run_id,

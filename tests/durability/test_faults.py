@@ -8,6 +8,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Self
 
@@ -186,6 +187,46 @@ def test_f30_a_frozen_postgresql_is_answered_for_in_bounded_time(tmp_path: Path)
             assert stack.settled(ended, 30)["status"] == "succeeded"
             assert stack.settled(run, 30)["error"]["code"] == "worker_lost"
             check_record(stack, {}, runs=2)
+
+
+def test_f30_up_waits_for_a_frozen_postgresql(tmp_path: Path) -> None:
+    with Postgres() as postgres:
+        postgres.create("frozen")
+        postgres.freeze()
+        thawing = threading.Timer(7, postgres.thaw)
+        thawing.start()
+        try:
+            with Stack(tmp_path / "stack", {"LONGWICK_DATABASE_URL": postgres.url("frozen")}) as stack:
+                assert "waiting for the record" in stack.said
+                assert stack.settled(stack.run("say 1 0"))["status"] == "succeeded"
+        finally:
+            thawing.join()
+
+
+@SQLITE
+def test_f35_no_clock_that_jumps_loses_a_run_or_starts_one_twice(record_env: dict[str, str], tmp_path: Path) -> None:
+    clocks = tmp_path / "clocks"
+    clocks.mkdir()
+    env = {**record_env, "PYTHONPATH": str(CRASHING), "LONGWICK_CLOCKS": str(clocks)}
+    with Stack(tmp_path / "stack", env) as stack:
+        key = uuid.uuid4().hex
+        first = submit_once(stack.http, BODY, key)
+        assert first
+        running = stack.run(f"say 2 0; wait {tmp_path / 'gate'}; say 2 0; save a.txt")
+        wait_for(lambda: stack.text_of(running), 10, "the run to be under way")
+        for tier, days in (("web", 2), ("worker", -2), ("mcp", 2)):
+            (clocks / str(stack.pid(tier))).write_text(str(days * 86_400))
+        late = stack.run("say 1 0")
+        assert datetime.fromisoformat(late["created_at"]) - datetime.fromisoformat(running["created_at"]) > timedelta(1)
+        again = submit_once(stack.http, BODY, key)
+        assert again
+        assert again["id"] == first["id"]
+        (tmp_path / "gate").touch()
+        for run in (first, running, late):
+            ended = stack.settled(run)
+            assert (ended["status"], ended["attempt"]) == ("succeeded", 1)
+            check_whole(stack.log_of(run))
+        check_record(stack, {}, runs=3)
 
 
 @SQLITE
