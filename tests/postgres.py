@@ -73,6 +73,8 @@ class Postgres:
         """End the server as a power cut would; then start it again on what it has written."""
         assert self._process
         self._process.send_signal(signal.SIGQUIT)
+        # Whoever is frozen does not hear it.
+        self.thaw()
         self._process.wait(STOP_SECONDS)
         meanwhile()
         self._serve()

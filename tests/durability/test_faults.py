@@ -193,14 +193,20 @@ def test_f30_up_waits_for_a_frozen_postgresql(tmp_path: Path) -> None:
     with Postgres() as postgres:
         postgres.create("frozen")
         postgres.freeze()
-        thawing = threading.Timer(7, postgres.thaw)
+
+        def thaw() -> None:
+            said = tmp_path / "stack" / "up.log"
+            wait_for(lambda: said.exists() and "waiting for the record" in said.read_text(), 30, "up to wait")
+            postgres.thaw()
+
+        thawing = threading.Thread(target=thaw)
         thawing.start()
         try:
             with Stack(tmp_path / "stack", {"LONGWICK_DATABASE_URL": postgres.url("frozen")}) as stack:
-                assert "waiting for the record" in stack.said
                 assert stack.settled(stack.run("say 1 0"))["status"] == "succeeded"
         finally:
             thawing.join()
+            postgres.thaw()
 
 
 @SQLITE
