@@ -36,6 +36,8 @@ LOCK_WAIT_SECONDS = 5.0
 STATEMENT_SECONDS = 10.0
 ANSWER_SECONDS = 12.0
 """Longer than PostgreSQL itself gives a statement: whoever says nothing for so long does not live."""
+SILENT_SECONDS = 1.0
+"""How long nobody asks a record that has just said nothing: whoever waits for a thread in vain is told at once."""
 _ANNOUNCEMENTS = "announcements"
 
 
@@ -78,6 +80,7 @@ class Database:
             if self.sqlite
             else {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
         )
+        self._silent_until = 0.0
         self._turnstile = Turnstile(Path(self.url.database or "").absolute()) if self.sqlite else None
 
     def read(self, work: Work[T]) -> T:
@@ -86,7 +89,7 @@ class Database:
         Raises:
             Unavailable: the database does not answer, or all connections stay busy.
         """
-        with _translated(), Session(self.engine, autoflush=False) as db:
+        with self._answering(), _translated(), Session(self.engine, autoflush=False) as db:
             db.connection(execution_options=self._read_options)
             return work(db)
 
@@ -102,7 +105,7 @@ class Database:
         """
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                with _translated():
+                with self._answering(), _translated():
                     result, announced = self._write_once(work, lock_seconds)
             except _Retry as retry:
                 if attempt == ATTEMPTS:
@@ -123,6 +126,18 @@ class Database:
             result = work(db)
             db.commit()
             return result, db.info.pop(_ANNOUNCEMENTS, [])
+
+    @contextlib.contextmanager
+    def _answering(self) -> Iterator[None]:
+        """Whatever is asked of a record that has said nothing a moment ago is refused."""
+        if time.monotonic() < self._silent_until:
+            raise Unavailable("the record does not answer")
+        try:
+            yield
+        except Unavailable as error:
+            if isinstance(getattr(error.__cause__, "orig", None), psycopg.errors.ConnectionTimeout | _NoAnswer):
+                self._silent_until = time.monotonic() + SILENT_SECONDS
+            raise
 
     def dispose(self) -> None:
         """Close all connections."""
@@ -189,6 +204,10 @@ def _sqlite_engine(url: str, pool_size: int) -> Engine:
     return engine
 
 
+class _NoAnswer(psycopg.OperationalError):
+    """The server has not said anything for too long."""
+
+
 class _Connection(psycopg.Connection[Any]):
     """A connection whose answers are waited for only so long: a server that is frozen closes none, and says nothing."""
 
@@ -200,7 +219,7 @@ class _Connection(psycopg.Connection[Any]):
         except psycopg.errors._WaitTimeout as error:
             # What the server makes of it is not known any more.
             self.pgconn.finish()
-            raise psycopg.OperationalError(f"no answer within {ANSWER_SECONDS:g} s") from error
+            raise _NoAnswer(f"no answer within {ANSWER_SECONDS:g} s") from error
 
 
 @contextlib.contextmanager
