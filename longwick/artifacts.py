@@ -132,26 +132,6 @@ def saved_before(db: Db, session: AgentSession, wanted: Save, quota: Quota) -> A
     return None
 
 
-def check_room(db: Db, thread_id: str, size: int, quota: Quota) -> None:
-    """Make sure that the owner of a thread may keep so many bytes more.
-
-    For a read: it takes a while, and it is no matter if some who ask at once all get the last of the room.
-
-    Raises:
-        TooMany: the owner has as much as an owner may.
-    """
-    owner = select(Thread.owner).where(Thread.id == thread_id).scalar_subquery()
-    files, used = db.execute(
-        select(func.count(), func.coalesce(func.sum(Artifact.size), 0))
-        .join(Thread, Thread.id == Artifact.thread_id)
-        .where(Thread.owner == owner, Thread.deleted_at.is_(None))
-    ).one()
-    if files >= quota.files:
-        raise TooMany(f"the user keeps {files} files, which is the limit", code="quota_exceeded")
-    if used + size > quota.size:
-        raise TooMany(f"the user may keep {quota.size} bytes, and keeps {used}", code="quota_exceeded")
-
-
 def save(db: Db, session_id: str, wanted: Save, quota: Quota) -> Artifact:
     """List a new version of the thread's file, and tell it in the run's log; the bytes are in storage already.
 

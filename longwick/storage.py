@@ -4,23 +4,20 @@ import ctypes
 import errno
 import hashlib
 import os
-import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from longwick import seams
+from longwick import seams, unlisted
 from longwick.errors import NotFound, StorageFull, TooLarge
+from longwick.unlisted import Listed
 
 CHUNK = 1024 * 1024
 TICK_SECONDS = 1.0
-UNLISTED_SECONDS = 24 * 3600.0
-"""How old bytes must be before it is no save any more that will list them soon."""
-ASIDE = ".unlisted"
 _libc = ctypes.CDLL(None, use_errno=True)
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -36,10 +33,6 @@ class Stored:
 def describe(data: bytes) -> Stored:
     """What these bytes are called once they are put."""
     return Stored(hashlib.sha256(data).hexdigest(), len(data))
-
-
-Listed = Callable[[Sequence[str]], set[str]]
-"""Which of these names the record has."""
 
 
 class Incoming(Protocol):
@@ -160,43 +153,7 @@ class FolderStorage:
         if not self.folder.is_dir():
             return 0
         with _translated():
-            incoming = self.folder / "incoming"
-            for aside in incoming.glob("*" + ASIDE):
-                # Whoever moved it here did not live to decide.
-                with suppress(FileNotFoundError):
-                    aside.replace(self.path(aside.stem))
-            for left in self._old(incoming.glob("*")):
-                if left.is_dir():
-                    shutil.rmtree(left, ignore_errors=True)
-                else:
-                    left.unlink(missing_ok=True)
-            removed = 0
-            for folder in self.folder.glob("??"):
-                names = {path.name for path in self._old(folder.iterdir())}
-                removed += sum(self._remove(name, listed) for name in sorted(names - listed(sorted(names))))
-            return removed
-
-    def _remove(self, name: str, listed: Listed) -> bool:
-        """Take bytes out of the way, and remove them unless somebody has put or listed them since they were seen."""
-        aside = self.folder / "incoming" / (name + ASIDE)
-        with suppress(FileNotFoundError):
-            self.path(name).rename(aside)
-            if self._old([aside]) and not listed([name]):
-                aside.unlink()
-                return True
-            aside.replace(self.path(name))
-        return False
-
-    def _old(self, paths: Iterable[Path]) -> list[Path]:
-        """Those of `paths` that are old, by the clock of the file system, which has put its time on them."""
-        old = []
-        with tempfile.TemporaryFile(dir=self.folder) as new:
-            now = os.fstat(new.fileno()).st_mtime
-        for path in paths:
-            with suppress(FileNotFoundError):
-                if now - path.stat().st_mtime > UNLISTED_SECONDS:
-                    old.append(path)
-        return old
+            return unlisted.collect(self.folder, self.path, listed)
 
     def path(self, sha256: str) -> Path:
         """Where the bytes of that name are, or would be."""

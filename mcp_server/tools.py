@@ -14,7 +14,7 @@ from mcp.server.mcpserver.tools import Tool
 from mcp_types import CallToolResult, TextContent, ToolAnnotations
 from pydantic import BaseModel, Field
 
-from longwick import artifacts, events, metrics, seams, sessions
+from longwick import artifacts, events, metrics, room, seams, sessions
 from longwick.artifacts import Quota, Save
 from longwick.database import Database, Db
 from longwick.errors import Invalid, LongwickError, TooLarge
@@ -77,7 +77,7 @@ class Tools:
     def __init__(self, settings: Settings, database: Database, storage: Storage) -> None:
         self._settings = settings
         self._quota = Quota(settings.artifacts_per_run, settings.artifact_bytes_per_run)
-        self._room = Quota(settings.artifacts_per_owner, settings.artifact_bytes_per_owner)
+        self._most_kept = Quota(settings.artifacts_per_owner, settings.artifact_bytes_per_owner)
         self._database = database
         self._storage = storage
 
@@ -114,7 +114,7 @@ class Tools:
 
         def check(db: Db) -> None:
             if artifacts.saved_before(db, session, wanted, self._quota) is None:
-                artifacts.check_room(db, session.thread_id, wanted.bytes.size, self._room)
+                room.check(db, session.thread_id, wanted.bytes.size, self._most_kept)
 
         self._database.read(check)
         self._storage.put([data], limit=self._settings.artifact_bytes)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import BinaryIO
 
-from longwick import approvals, artifacts, metrics, runs, seams, sessions, threads, transcript, values
+from longwick import approvals, artifacts, metrics, room, runs, seams, sessions, threads, transcript, values
 from longwick.artifacts import Quota, Save
 from longwick.database import Db
 from longwick.errors import BadName, Fenced, LongwickError, NotFound, StorageFull, Unavailable
@@ -208,9 +208,9 @@ class Attempt:
         assert session_id is not None
         media_type = artifacts.check_media_type(None, name, text=False)
         quota = Quota(settings.artifacts_per_run, settings.artifact_bytes_per_run)
-        room = Quota(settings.artifacts_per_owner, settings.artifact_bytes_per_owner)
+        most = Quota(settings.artifacts_per_owner, settings.artifact_bytes_per_owner)
         size = os.fstat(file.fileno()).st_size
-        self.parts.database.read(lambda db: artifacts.check_room(db, self.run.thread_id, size, room))
+        self.parts.database.read(lambda db: room.check(db, self.run.thread_id, size, most))
         stored = self.parts.storage.put(iter(lambda: file.read(CHUNK), b""), limit=settings.artifact_bytes)
         self.parts.database.write(lambda db: artifacts.save(db, session_id, Save(name, media_type, stored), quota))
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from longwick.errors import NotFound, StorageFull, TooLarge
-from longwick.storage import UNLISTED_SECONDS, FolderStorage, Stored, describe
+from longwick.storage import FolderStorage, Stored, describe
+from longwick.unlisted import UNLISTED_SECONDS
 
 
 @pytest.fixture

@@ -11,7 +11,8 @@ from longwick.database import Database
 from longwick.errors import StorageFull
 from longwick.events import Event, EventType
 from longwick.models import Blob
-from longwick.storage import Batch, FolderStorage, Incoming, Listed, Stored
+from longwick.storage import Batch, FolderStorage, Incoming, Stored
+from longwick.unlisted import Listed
 from longwick.values import INLINE_CHARACTERS, inline_or_refer
 
 

@@ -29,8 +29,9 @@ from longwick.kinds import OnWorkerLost, Role, RunStatus
 from longwick.leases import Held
 from longwick.models import AgentSession, Artifact, Message, Run, Thread
 from longwick.profiles import Profile
-from longwick.storage import Batch, Incoming, Listed, Stored
+from longwick.storage import Batch, Incoming, Stored
 from longwick.transcript import Transcript
+from longwick.unlisted import Listed
 from worker import ending as ending_module
 from worker import execute as execute_module
 from worker import process as process_module

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
-from longwick import artifacts, models, threads
+from longwick import artifacts, models, room, threads
 from longwick.artifacts import Quota
 from longwick.database import Db
 from web.archive import MEDIA_TYPE, archive
@@ -61,11 +61,11 @@ async def attach_file(
 ) -> Artifact:
     """Attach a file to a thread; one of the same name becomes its next version."""
 
-    room = Quota(settings.artifacts_per_owner, settings.artifact_bytes_per_owner)
+    most = Quota(settings.artifacts_per_owner, settings.artifact_bytes_per_owner)
 
     def check(db: Db, size: int) -> None:
         threads.get(db, caller.owner, thread_id)
-        artifacts.check_room(db, thread_id, size, room)
+        room.check(db, thread_id, size, most)
 
     # Before any of a body is taken that is for nothing.
     await run_in_threadpool(record.read, partial(check, size=0))
