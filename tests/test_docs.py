@@ -5,7 +5,6 @@ import os
 import re
 import subprocess
 import sys
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from stack import Stack, check_whole
 from typer.main import get_command
 
 from longwick import cli, metrics
+from longwick.agents import load
 from longwick.database import Database
 from longwick.events import EventType
 from longwick.settings import PREFIX, Settings
@@ -149,13 +149,15 @@ def test_the_readmes_conversation_works_when_pasted(stacks: dict[str, Stack]) ->
 
 def test_the_agents_of_the_docs_work_as_written(tmp_path: Path) -> None:
     page = DOCS / "agents.md"
-    (listed,) = blocks(page, "toml")
+    listed, *others = blocks(page, "toml")
     (python,) = blocks(page, "python")
     (shell,) = blocks(page, "sh")
     (tmp_path / "echo_agent.py").write_text(python)
     (tmp_path / "today.sh").write_text(shell)
     listed += '\n[agents.today]\nadapter = "jsonl"\ncommand = ["sh", "{here}/today.sh"]\n'
-    tomllib.loads(listed)
+    for number, other in enumerate(others):
+        (tmp_path / f"{number}.toml").write_text(other)
+        assert load(Settings.from_environ({}, agents_file=tmp_path / f"{number}.toml"))
     (tmp_path / "agents.toml").write_text(listed)
     with Stack(tmp_path / "stack", {"LONGWICK_AGENTS_FILE": str(tmp_path / "agents.toml")}) as stack:
         echoed = stack.settled(stack.run("burn the candle", agent="echo"))

@@ -65,6 +65,12 @@ def test_the_demo_can_be_run_from_anywhere(tmp_path: Path) -> None:
     assert b'"result"' in done.stdout.splitlines()[-1]
 
 
+def test_an_agent_whose_tools_nobody_can_take_away_runs_only_where_the_operator_says_so(file: Path) -> None:
+    file.write_text('[agents.any]\nadapter = "acp"\ncommand = ["true"]\n')
+    assert "LONGWICK_ALLOW_UNSANDBOXED=1" in (agents.load(settings(file))["any"].unavailable() or "")
+    assert agents.load(settings(file, allow_unsandboxed=True))["any"].unavailable() is None
+
+
 def test_a_file_adds_agents_in_its_order(file: Path) -> None:
     file.write_text(GOOD)
     found = agents.load(settings(file))
@@ -169,9 +175,9 @@ HEAD = '# Our agents\n\n[agents.one]\nadapter = "jsonl"\ncommand = ["true"]\n\n[
 
 
 MISTAKES: list[tuple[str, int | None, list[str]]] = [
-    (HEAD + 'adapter = "jsonl"\n', 7, ["agents.two.command", "required"]),
+    (HEAD + 'adapter = "jsonl"\n', 7, ["agents.two", "needs a command"]),
     (HEAD + 'command = ["true"]\n', 7, ["agents.two.adapter", "required"]),
-    (HEAD + 'adapter = "jsonl"\ncommand = []\n', 9, ["agents.two.command", "at least 1 item"]),
+    (HEAD + 'adapter = "jsonl"\ncommand = []\n', 7, ["agents.two", "needs a command"]),
     (HEAD + 'adapter = "jsonl"\ncommand = "true"\n', 9, ["agents.two.command", "list"]),
     (HEAD + 'adapter = "jsonl"\ncommand = ["a", 1]\n', 9, ["agents.two.command.1", "string"]),
     (HEAD + 'adapter = "claud"\ncommand = ["a"]\n', 8, ["agents.two.adapter", "'jsonl'"]),

@@ -42,6 +42,8 @@ def failure_of(error: JsonObject) -> End:
     words, code = words_of(error), error.get("code")
     data = error.get("data") if isinstance(error.get("data"), dict) else {}
     assert isinstance(data, dict)
+    if "content_filter" in words:
+        return _failed("agent_error", f"The model refuses to answer ({words}).")
     found = re.search(r"\bstatus:? ([45]\d\d)\b", words)
     status = int(found[1]) if found else code if isinstance(code, int) and 400 <= code < 600 else None
     kind = data.get("errorKind") or status
