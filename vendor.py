@@ -27,9 +27,12 @@ COPIED = {
     "highlight/core.js": "@highlightjs/cdn-assets/es/core.min.js",
     "katex/katex.css": "katex/dist/katex.min.css",
 }
+# As in web/static/model/highlight.js.
+KNOWN = re.search(r"KNOWN = new Set\((.*?)\)\.split", (ROOT / "web/static/model/highlight.js").read_text(), re.DOTALL)
+LANGUAGES = rf"({'|'.join(re.findall(r'[a-z]+', KNOWN[1]) if KNOWN else [])})\.min\.js"
 FOLDERS = {
-    "highlight/languages": ("@highlightjs/cdn-assets/es/languages", "*.min.js"),
-    "katex/fonts": ("katex/dist/fonts", "*.woff2"),
+    "highlight/languages": ("@highlightjs/cdn-assets/es/languages", LANGUAGES),
+    "katex/fonts": ("katex/dist/fonts", r".*\.woff2"),
 }
 # These leave a global behind, from which their modules export.
 SCRIPTS = {
@@ -48,8 +51,9 @@ def main(options: list[str]) -> None:
     for name, source in COPIED.items():
         _put(name, (MODULES / source).read_bytes())
     for folder, (source, pattern) in FOLDERS.items():
-        for path in (MODULES / source).glob(pattern):
-            _put(f"{folder}/{path.name}", path.read_bytes())
+        for path in (MODULES / source).iterdir():
+            if re.fullmatch(pattern, path.name):
+                _put(f"{folder}/{path.name}", path.read_bytes())
     for name, (source, exports) in SCRIPTS.items():
         code = (MODULES / source).read_text()
         _put(name, f"(function () {{\n{code}\n}}).call(globalThis);\n{exports}\n".encode())
