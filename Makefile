@@ -6,7 +6,7 @@ PIP := .venv/bin/python -m pip install --quiet --disable-pip-version-check
 COMPILE := pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header $(ARGS) pyproject.toml
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
-.PHONY: help setup setup-dev run check browser binaries recordings test bench chaos conformance lock clean
+.PHONY: help setup setup-dev run check browser binaries recordings pictures test bench chaos conformance lock clean
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
 
@@ -68,6 +68,9 @@ binaries: tests/binaries/node_modules/.package-lock.json ## install the real age
 
 recordings: binaries ## run the agent CLIs in each scenario and keep what they say (ARGS="claude interrupt")
 	.venv/bin/python tests/record.py $(ARGS)
+
+pictures: setup-dev browser ## take the pictures of docs/page.md
+	mkdir -p docs/images && PICTURES=docs/images .venv/bin/pytest -q tests/page/test_pictures.py $(ARGS)
 
 test: setup-dev browser binaries check ## all checks, then all tests (ARGS="-k stream" goes to pytest)
 	.venv/bin/pytest -n $(JOBS) --dist worksteal $(ARGS)

@@ -64,7 +64,7 @@ class Tab:
 
     def answer(self, number: int = -1) -> str:
         """The words of the answer of a turn as they are shown now."""
-        return " ".join(" ".join(self.turn(number).locator(".answer .text").all_text_contents()).split())
+        return " ".join(" ".join(self.turn(number).locator(".answer .prose").all_text_contents()).split())
 
     @property
     def thread(self) -> str:

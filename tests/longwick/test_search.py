@@ -7,8 +7,9 @@ from sqlalchemy import text, update
 from longwick import runs, schema, search, threads
 from longwick.artifacts import Save, attach
 from longwick.database import Database
-from longwick.models import Message, Run, RunStatus
-from longwick.runs import Outcome
+from longwick.kinds import RunStatus
+from longwick.models import Message, Run
+from longwick.outcomes import Outcome
 from longwick.storage import FolderStorage
 
 

@@ -35,9 +35,9 @@ def test_an_answer_is_seen_while_it_is_written(open_tab: OpenTab, tmp_path: Path
     gate = tmp_path / "gate"
     tab.send(f"say 3 0; wait {gate}; say 2 0")
 
-    expect(tab.turn().locator(".answer .text")).to_have_text("0 1 2 ")
+    expect(tab.turn().locator(".answer .prose")).to_have_text("0 1 2 ")
     expect(tab.turn()).to_have_attribute("aria-busy", "true")
-    expect(tab.page.locator("#threads .thread.running")).to_have_count(1)
+    expect(tab.page.locator("#threads .thread.running a[aria-current]")).to_have_count(1)
     expect(tab.page.locator(".state-words")).to_have_text("Working")
     gate.touch()
     tab.wait_for_end()
@@ -45,7 +45,7 @@ def test_an_answer_is_seen_while_it_is_written(open_tab: OpenTab, tmp_path: Path
     expect(tab.turn().locator(".bubble")).to_have_text(f"say 3 0; wait {gate}; say 2 0")
     assert tab.answer() == tab.runs()[0]["output_text"].strip() == "0 1 2 0 1"
     expect(tab.input).to_have_value("")
-    expect(tab.page.locator("#threads .thread.running")).to_have_count(0)
+    expect(tab.page.locator("#threads .thread.running a[aria-current]")).to_have_count(0)
     expect(tab.page.locator("#announcer")).to_contain_text("The answer is complete. 0 1 2")
 
 

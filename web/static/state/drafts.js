@@ -44,8 +44,8 @@ export function detach(file) {
   attached.value = { ...attached.value, [place()]: files.value.filter((one) => one !== file) };
 }
 
-/** @param {string} [at] */
-export function clear(at = place()) {
-  write("", at);
+/** What was sent is no draft any more. @param {string} at @param {string} sent */
+export function clear(at, sent) {
+  if ((texts.value[at] ?? "").trim() === sent.trim()) write("", at);
   attached.value = { ...attached.value, [at]: [] };
 }

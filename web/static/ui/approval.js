@@ -22,8 +22,8 @@ export function ApprovalCard({ approval, decide }) {
   const input = typeof approval.input === "string" ? approval.input : JSON.stringify(approval.input, null, 2);
   return html`
     <section class="approval ${approval.status}" aria-label=${t("approval.title", { tool })}>
-      <h4><${Icon} name=${approval.status === "pending" ? "warn" : approval.status === "allowed" ? "check" : "cross"} size=${16} />
-        ${t(`approval.${approval.status}`, { tool })}</h4>
+      <p class="question"><${Icon} name=${approval.status === "pending" ? "warn" : approval.status === "allowed" ? "check" : "cross"} size=${16} />
+        ${t(`approval.${approval.status}`, { tool })}</p>
       <pre tabindex="0">${input}</pre>
       ${approval.message && html`<p>${approval.message}</p>`}
       ${approval.status === "pending" &&

@@ -43,7 +43,8 @@ export function Composer() {
             ifBusy: how,
             follows: tip(),
           });
-    if (done) clear(place);
+    // What was written meanwhile stays.
+    if (done) clear(place, text);
     setSending(false);
     area.current?.focus();
   };
@@ -74,7 +75,7 @@ export function Composer() {
         <${Chooser} />
         <label class="switch ${background.value ? "on" : ""}" title=${t("background.about")}>
           <input type="checkbox" checked=${background.value} onChange=${(/** @type {any} */ event) => (background.value = event.target.checked)} />
-          <${Icon} name="moonlit" size=${16} /><span>${t("background")}</span>
+          <${Icon} name="moon" size=${16} /><span>${t("background")}</span>
         </label>
         <span class="stretch" />
         ${isBusy &&

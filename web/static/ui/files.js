@@ -29,13 +29,13 @@ const close = () => (filesOpen.value = false);
 function AllFiles() {
   const all = [...files.value.values()];
   return html`
-    <header>
+    <div class="bar">
       <h2>${t("files")}</h2>
       <span class="stretch" />
       ${all.length > 0 &&
       html`<a class="button" href=${`${API}/threads/${threadId.value}/artifacts.zip`} download><${Icon} name="save" size=${16} />${t("files.zip")}</a>`}
       <${IconButton} name="cross" label=${t("close")} onClick=${close} />
-    </header>
+    </div>
     <div class="files-scroll">
       ${all.length === 0 && html`<p class="none">${t("files.none")}</p>`}
       <ul class="file-list">
@@ -71,14 +71,14 @@ function OneFile({ versions }) {
     requestAnimationFrame(() => /** @type {HTMLElement | null} */ (document.querySelector(".tabs [aria-selected=true]"))?.focus());
   };
   return html`
-    <header>
+    <div class="bar">
       <${IconButton} name="left" label=${t("files.all")} onClick=${() => (shown.value = { name: "", version: 0 })} />
       <h2 title=${artifact.name}>${artifact.name}</h2>
       <span class="stretch" />
       <a class="icon-button" href=${`${contentUrl(artifact.id)}?download=1`} download=${artifact.name}
         aria-label=${t("file.download", { name: artifact.name })} title=${t("file.download", { name: artifact.name })}><${Icon} name="save" /></a>
       <${IconButton} name="cross" label=${t("close")} onClick=${close} />
-    </header>
+    </div>
     <div class="file-bar">
       <div class="tabs" role="tablist" aria-label=${t("file.ways")} onKeyDown=${move}>
         ${tabs.map((one) => html`<button type="button" role="tab" key=${one} id=${`tab-${one}`} aria-controls="file-body" aria-selected=${one === now}
@@ -92,7 +92,7 @@ function OneFile({ versions }) {
           </select>`
         : html`<small>${size(artifact.size)}</small>`}
     </div>
-    <div class="file-body ${now} ${kind.name}" id="file-body" role="tabpanel" aria-labelledby=${`tab-${now}`} tabindex="0">
+    <div class="file-body" id="file-body" role="tabpanel" aria-labelledby=${`tab-${now}`} tabindex="0">
       ${now === "preview" && html`<${Preview} key=${artifact.id} artifact=${artifact} />`}
       ${now === "source" && html`<${Source} key=${artifact.id} artifact=${artifact} />`}
       ${now === "changes" && html`<${Changes} key=${artifact.id} artifact=${artifact} older=${older} />`}

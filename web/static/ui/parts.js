@@ -16,7 +16,7 @@ import { memo } from "./memo.js";
 
 /** @param {{ part: TextPart, live: boolean }} props */
 const Text = ({ part, live }) => html`
-  <div class="text ${part.partial ? "partial" : ""}"><${Markdown} text=${part.text} growing=${live && !part.done} /></div>
+  <div class="prose ${part.partial ? "partial" : ""}"><${Markdown} text=${part.text} growing=${live && !part.done} /></div>
 `;
 
 /** @param {{ part: ThoughtPart, live: boolean }} props */
@@ -56,12 +56,12 @@ function Tool({ part, live, run }) {
         <span class="tool-name">${toolName(part.name) || t("tool.some")}</span>
         <span class="gist">${gist(part.input)}</span>
         <span class="sr-only">${t(`tool.${state}`)}</span>
-        ${part.done && html`<small>${span(between(part.from, part.to))}</small>`}
+        ${part.done && between(part.from, part.to) >= 100 && html`<small>${span(between(part.from, part.to))}</small>`}
         <${Icon} name="down" size=${14} />
       </summary>
       <div class="fold-body">
-        ${part.input != null && html`<h4>${t("tool.input")}</h4><pre tabindex="0">${pretty(part.input)}</pre>`}
-        ${part.output != null && html`<h4>${t("tool.output")}</h4><pre tabindex="0">${pretty(part.output)}</pre>`}
+        ${part.input != null && html`<p class="label">${t("tool.input")}</p><pre tabindex="0">${pretty(part.input)}</pre>`}
+        ${part.output != null && html`<p class="label">${t("tool.output")}</p><pre tabindex="0">${pretty(part.output)}</pre>`}
         ${part.large && html`<${LargeValue} run=${run} large=${part.large} />`}
       </div>
     </details>

@@ -27,7 +27,7 @@ export function Sheet() {
   return html`
     <div class="shade over" onClick=${() => (sheetOpen.value = false)} />
     <div class="sheet" ref=${element} role="dialog" aria-modal="true" aria-label=${t("keys")} tabindex="-1">
-      <header><h2>${t("keys")}</h2><span class="stretch" /><${IconButton} name="cross" label=${t("close")} onClick=${() => (sheetOpen.value = false)} /></header>
+      <div class="bar"><h2>${t("keys")}</h2><span class="stretch" /><${IconButton} name="cross" label=${t("close")} onClick=${() => (sheetOpen.value = false)} /></div>
       <dl>
         ${SHEET.map(([keys, words]) => html`
           <div key=${words}><dt>${keys.split(" ").map((key) => html`<kbd>${key === "mod" ? mod : key}</kbd>`)}</dt><dd>${t(words)}</dd></div>

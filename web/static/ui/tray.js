@@ -31,13 +31,13 @@ export function Tray() {
     await loadApprovals();
   };
   return html`
-    <aside class="tray" ref=${element} tabindex="-1" role="dialog" aria-label=${t("tray")}>
-      <header>
+    <div class="tray" ref=${element} tabindex="-1" role="dialog" aria-label=${t("tray")}>
+      <div class="bar">
         <h2>${t("tray")}</h2>
         <span class="stretch" />
         <${Bell} />
         <${IconButton} name="cross" label=${t("close")} onClick=${() => (trayOpen.value = false)} />
-      </header>
+      </div>
       <div class="tray-scroll" tabindex="0">
         ${approvals.value.length > 0 &&
         html`<h3>${t("tray.asks")}</h3>${approvals.value.map((one) => html`<${ApprovalCard} key=${one.id} approval=${one} decide=${answer} />`)}`}
@@ -47,7 +47,7 @@ export function Tray() {
         ${recent.length > 0 && html`<h3>${t("tray.recent")}</h3>`}
         <ul>${recent.map((run) => html`<${Ended} key=${run.id} run=${run} />`)}</ul>
       </div>
-    </aside>
+    </div>
   `;
 }
 

@@ -63,6 +63,7 @@ export const en = {
   "fork.after": "The next branch",
   "fork.at": "Branch {n} of {of}",
   "foot.tokens": "{n} tokens",
+  "span.moment": "a moment",
   "span.seconds": "{n} s",
   "span.minutes": "{m} min {s} s",
   "span.hours": "{h} h {m} min",
