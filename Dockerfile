@@ -3,9 +3,12 @@ FROM python:3.11-slim AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 RUN python -m venv /opt/longwick
 ENV PATH=/opt/longwick/bin:$PATH
-COPY requirements.lock /source/
+COPY requirements.lock requirements-node.lock /source/
 RUN pip install --require-hashes --requirement /source/requirements.lock
+# Node is for building alone: it stays outside of what is shipped.
+RUN python -m venv /opt/node && /opt/node/bin/pip install --require-hashes --requirement /source/requirements-node.lock
 COPY . /source
+RUN /opt/node/bin/python /source/vendor.py --omit=dev
 RUN pip install --no-deps --no-build-isolation /source
 
 FROM python:3.11-slim

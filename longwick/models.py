@@ -53,7 +53,7 @@ class Thread(Base):
     """A conversation, owned by one owner."""
 
     __tablename__ = "threads"
-    __table_args__ = (Index(None, "owner", "id"),)
+    __table_args__ = (Index(None, "owner", "id"), Index(None, "owner", "updated_at"))
 
     id: Mapped[str] = mapped_column(Id, primary_key=True)
     owner: Mapped[str] = mapped_column(String(200))
@@ -66,6 +66,8 @@ class Thread(Base):
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime]
     deleted_at: Mapped[datetime | None]
+    read_at: Mapped[datetime | None]
+    """When its owner last saw it; null where nobody ever said so."""
 
 
 class Message(Base):
@@ -127,6 +129,8 @@ class Run(Base):
     on_worker_lost: Mapped[OnWorkerLost] = mapped_column(server_default=OnWorkerLost.FAIL.value)
     extra: Mapped[JsonObject] = mapped_column("metadata")
     retry_of: Mapped[str | None] = mapped_column(Id)
+    follows: Mapped[str | None] = mapped_column(Id)
+    """The run that it goes on from, or `nothing`; null is the run of the turn before. So a thread may branch."""
 
     attempt: Mapped[int]
     """The fencing token: every write of a worker or a tool names it. 0 until the first claim."""

@@ -22,6 +22,8 @@ from longwick.outcomes import Outcome
 from longwick.paging import Page, page
 
 MOST_ATTEMPTS = 3
+NOTHING = "nothing"
+"""What a run follows that begins a thread anew."""
 
 # What every run needs is built once: to build a statement takes longer than to execute it.
 _MARK_SPAWNED = (
@@ -55,6 +57,7 @@ class NewRun:
     on_worker_lost: OnWorkerLost = OnWorkerLost.FAIL
     extra: JsonObject = field(default_factory=dict)
     retry_of: str | None = None
+    follows: str | None = None
 
 
 def create(db: Db, thread: Thread, new: NewRun, message_id: str | None = None) -> Run:
@@ -79,6 +82,7 @@ def create(db: Db, thread: Thread, new: NewRun, message_id: str | None = None) -
         on_worker_lost=new.on_worker_lost,
         extra=new.extra,
         retry_of=new.retry_of,
+        follows=new.follows,
         attempt=0,
         last_seq=1,
         hints=0,
@@ -92,6 +96,16 @@ def create(db: Db, thread: Thread, new: NewRun, message_id: str | None = None) -
         threads.move_message(db, message_id, run)
     events.start(db, run, Event(EventType.RUN_QUEUED, {"agent": new.agent, "kind": new.kind.value}))
     return run
+
+
+def followed_by(db: Db, run: Run) -> str:
+    """What a run follows: the id of a run, or `nothing`."""
+    if run.follows:
+        return run.follows
+    before = (
+        select(Run.id).where(Run.thread_id == run.thread_id, Run.turn < run.turn).order_by(Run.turn.desc()).limit(1)
+    )
+    return db.scalar(before) or NOTHING
 
 
 def unsettled_of(db: Db, thread_id: str) -> Sequence[Run]:

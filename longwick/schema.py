@@ -58,7 +58,9 @@ def differences(database: Database) -> list[object]:
 
 
 def known_table(name: str | None, kind: str, parents: object) -> bool:
-    """Keeps autogenerate from dropping tables that no model knows, such as those of a full-text index."""
+    """Keeps autogenerate from dropping what no model knows: other tables, and the indexes of the full-text search."""
+    if kind == "index":
+        return not (name or "").startswith("ix_search_")
     return kind != "table" or name in Base.metadata.tables
 
 

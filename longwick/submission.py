@@ -1,5 +1,6 @@
 """Submitting a run: once for each idempotency key, and to a busy thread as its caller wants."""
 
+import contextlib
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -57,7 +58,7 @@ def submit(
     Raises:
         NotFound: there is no such thread of this owner.
         Conflict: the thread is busy, and the caller wants to be told (`thread_busy`).
-        Invalid: the key was used for something else (`idempotency_mismatch`).
+        Invalid: the key was used for something else (`idempotency_mismatch`), or it is to follow no run of the thread.
         TooMany: `most_queued` runs of the owner wait already (`too_many_queued`).
     """
     # Locked before anything is looked at: of equal submissions at once, the second must not find its thread busy with
@@ -65,6 +66,8 @@ def submit(
     thread = threads.lock(db, owner, thread_id) if thread_id else None
     if once and (before := find_accepted(db, owner, once)):
         return before
+    if new.follows and new.follows != runs.NOTHING:
+        _check_followed(db, owner, thread, new.follows)
     if thread is None:
         thread = threads.create(db, owner, agent=agent_of_thread)
     elif if_busy is IfBusy.INTERRUPT:
@@ -125,8 +128,17 @@ def retry(db: Db, owner: str, run_id: str, once: Once | None = None, most_queued
         on_worker_lost=run.on_worker_lost,
         extra=run.extra,
         retry_of=run.id,
+        # Beside the first one, not after it: its agent is not told what came of that one.
+        follows=runs.followed_by(db, run),
     )
     return _accept(db, thread, again, once, most_queued)
+
+
+def _check_followed(db: Db, owner: str, thread: Thread | None, follows: str) -> None:
+    with contextlib.suppress(NotFound):
+        if thread and runs.get(db, owner, follows).thread_id == thread.id:
+            return
+    raise Invalid(f"follows: no run {follows} in this thread", param="follows")
 
 
 def _accept(db: Db, thread: Thread, new: NewRun, once: Once | None, most_queued: int | None) -> Run:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import and_, bindparam, func, insert, or_, select, update
 
+from longwick import search
 from longwick.database import Db, utc_now
 from longwick.errors import BadCursor, NotFound
 from longwick.ids import new_id
@@ -26,6 +27,7 @@ def create(db: Db, owner: str, *, title: str = "", agent: str | None = None, ext
         turns=0,
         created_at=now,
         updated_at=now,
+        read_at=now,
     )
     db.add(thread)
     return thread
@@ -54,13 +56,49 @@ def lock(db: Db, owner: str, thread_id: str) -> Thread:
 
 
 def list_threads(
-    db: Db, owner: str, *, limit: int = 100, after: str | None = None, query: str | None = None
+    db: Db,
+    owner: str,
+    *,
+    limit: int = 100,
+    after: str | None = None,
+    query: str | None = None,
+    by_update: bool = False,
 ) -> Page[Thread]:
-    """The owner's threads, newest first; with `query` those whose title has it."""
+    """The owner's threads, newest first, or `by_update` those first in which something happened last.
+
+    With `query` those whose title has it, or whose messages or file names have all its words.
+
+    Raises:
+        BadCursor: the cursor is no thread, of which the last update could be known.
+    """
     wanted = select(Thread).where(Thread.owner == owner, Thread.deleted_at.is_(None))
     if query:
-        wanted = wanted.where(Thread.title.icontains(query, autoescape=True))
-    return page(db, wanted, Thread.id, limit, after, newest=True)
+        found = search.threads_with(db, query)
+        in_title = Thread.title.icontains(query, autoescape=True)
+        wanted = wanted.where(in_title if found is None else or_(in_title, Thread.id.in_(found)))
+    if not by_update:
+        return page(db, wanted, Thread.id, limit, after, newest=True)
+    if after is not None:
+        cursor = db.scalar(select(Thread.updated_at).where(Thread.id == after, Thread.owner == owner))
+        if cursor is None:
+            raise BadCursor(f"no thread {after}", param="after")
+        earlier = and_(Thread.updated_at == cursor, Thread.id < after)
+        wanted = wanted.where(or_(Thread.updated_at < cursor, earlier))
+    rows = db.scalars(wanted.order_by(Thread.updated_at.desc(), Thread.id.desc()).limit(limit + 1)).all()
+    return Page(rows[:limit], len(rows) > limit)
+
+
+def unread(db: Db, threads: Sequence[Thread]) -> set[str]:
+    """The ids of those threads in which a run came to its end since their owner saw them."""
+    read = {thread.id: thread.read_at for thread in threads if thread.read_at is not None}
+    ended = select(Run.thread_id, func.max(Run.finished_at)).where(Run.thread_id.in_(read)).group_by(Run.thread_id)
+    return {thread for thread, at in db.execute(ended) if at is not None and at > read[thread]}
+
+
+def mark_read(db: Db, thread: Thread) -> None:
+    """Note that its owner has seen all that is in it."""
+    thread.read_at = utc_now()
+    db.flush()
 
 
 def change(db: Db, thread: Thread, *, title: str | None = None, extra: JsonObject | None = None) -> Thread:
@@ -78,6 +116,20 @@ def hide(db: Db, thread: Thread) -> None:
     """Delete a thread for everybody who looks: it, its runs and its files are not found any more."""
     thread.deleted_at = utc_now()
     db.flush()
+
+
+def restore(db: Db, owner: str, thread_id: str) -> Thread:
+    """A thread of this owner as it was before it was deleted, but for what ran in it; one that was not stays as it is.
+
+    Raises:
+        NotFound: there never was one, or it is somebody else's.
+    """
+    thread = db.scalar(select(Thread).where(Thread.id == thread_id, Thread.owner == owner).with_for_update())
+    if thread is None:
+        raise NotFound(f"no thread {thread_id}")
+    thread.deleted_at = None
+    db.flush()
+    return thread
 
 
 def active_runs(db: Db, threads: Sequence[Thread]) -> dict[str, str]:
@@ -177,14 +229,39 @@ def list_messages(db: Db, thread_id: str, *, limit: int = 100, after: str | None
 
 
 def history(db: Db, run: Run) -> list[tuple[Role, str]]:
-    """What was said before a run's turn, by whom: what an agent that holds nothing has to be told."""
-    return [(role, text) for role, text in db.execute(_HISTORY, {"thread": run.thread_id, "before": run.turn})]
+    """What was said on a run's branch before its turn, by whom: what an agent that holds nothing has to be told."""
+    said = db.execute(_HISTORY, {"thread": run.thread_id, "before": run.turn}).all()
+    branch = _branch(db, run) if said else None
+    return [(role, text) for role, text, turn in said if branch is None or turn in branch]
+
+
+def _branch(db: Db, run: Run) -> set[int] | None:
+    """The turns that a run follows, one after the other; None where its thread has no branches."""
+    asked = {"thread": run.thread_id, "upto": run.turn}
+    if db.scalar(_FORKS, asked) is None:
+        return None
+    turns = {row.turn: row for row in db.execute(_TURNS, asked)}
+    turn_of = {row.id: row.turn for row in turns.values()}
+    told: set[int] = set()
+    at = run.turn
+    while at in turns:
+        follows = turns[at].follows
+        # A run is accepted after the one that it follows, so this comes to an end.
+        at = turn_of.get(follows, 0) if follows else at - 1
+        told.add(at)
+    return told
 
 
 _HISTORY = (
-    select(Message.role, Message.text)
+    select(Message.role, Message.text, Message.turn)
     .where(Message.thread_id == bindparam("thread"), Message.turn < bindparam("before"))
     .order_by(Message.turn, Message.role.desc(), Message.id)
+)
+_FORKS = select(Run.id).where(
+    Run.thread_id == bindparam("thread"), Run.turn <= bindparam("upto"), Run.follows.is_not(None)
+)
+_TURNS = select(Run.id, Run.turn, Run.follows).where(
+    Run.thread_id == bindparam("thread"), Run.turn <= bindparam("upto")
 )
 
 

@@ -23,7 +23,7 @@ from web.guard import Guard
 from web.hub import Hub
 from web.lookout import Lookout
 from web.openapi import described, operation_id
-from web.page import Page
+from web.page import page
 from web.problems import problem
 from web.routes import agents, approvals, artifacts, events, feed, files, health, runs, threads
 from web.upload import OVERHEAD_BYTES
@@ -101,6 +101,6 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(api)
     app.include_router(health.router)
     # Last, and not mounted: a mount would also take what a route refuses only for its method.
-    app.router.default = Page()
+    app.router.default = page()
     app.openapi = partial(described, app)  # type: ignore[method-assign] # FastAPI's own way to extend it
     return app

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from longwick.ids import ALPHABET
 from longwick.kinds import OnWorkerLost, RunKind
 from longwick.submission import IfBusy
 from longwick.text import clean_json
@@ -115,6 +116,9 @@ class NewRun(Body):
     if_busy: IfBusy = Field(IfBusy.QUEUE, strict=False)
     """Where the thread has a run that is not over: wait for it, be refused (`thread_busy`), cancel it first, or add
     this to it, where its agent can take that; else it waits."""
+    follows: str | None = Field(None, pattern=f"^(nothing|run_[{ALPHABET}]{{26}})$")
+    """The run of the thread that this one goes on from, or `nothing`: what was said on other branches is not told to
+    its agent. Without it, the last one."""
     timeout_seconds: Seconds | None = None
     idle_timeout_seconds: Seconds | None = None
     """The longest silence of the agent."""

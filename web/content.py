@@ -27,6 +27,36 @@ SHOWN = {
 _RANGE = re.compile(r"bytes=(?:([0-9]{1,18})-([0-9]{1,18})?|-([0-9]{1,18}))")
 
 
+# What may act, and what nobody can look into: shown only in a frame of the page, where it reaches nothing.
+FRAMED = {
+    "text/html": "sandbox allow-scripts",
+    "application/xhtml+xml": "sandbox allow-scripts",
+    "image/svg+xml": "sandbox",
+    "application/pdf": "",
+}
+_REACHES_NOTHING = (
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; "
+    "font-src data:; media-src data: blob:; form-action 'none'; base-uri 'none'; frame-ancestors 'self'"
+)
+
+
+def framed(answer: Response, media_type: str, *, in_frame: bool) -> Response:
+    """The answer with a file's bytes as a frame of the page may show it; whoever else asks gets it to be saved.
+
+    What runs in it has no origin: neither the page, nor the API, nor any cookie is its own, and no address is open to
+    it. A PDF is drawn by the browser's own viewer, which no sandbox lets work.
+    """
+    sandbox = FRAMED.get(media_type.partition(";")[0].strip())
+    if sandbox is None or not in_frame:
+        answer.headers["content-disposition"] = answer.headers["content-disposition"].replace("inline", "attachment", 1)
+        return answer
+    answer.headers["content-disposition"] = answer.headers["content-disposition"].replace("attachment", "inline", 1)
+    answer.headers["content-security-policy"] = "; ".join(filter(None, [sandbox, _REACHES_NOTHING]))
+    answer.headers["x-dns-prefetch-control"] = "off"
+    answer.headers["vary"] = "sec-fetch-dest"
+    return answer
+
+
 def content(
     request: Request, storage: Storage, *, sha256: str, size: int, media_type: str, name: str, download: bool = False
 ) -> Response:

@@ -40,9 +40,15 @@ class Thread(Item):
     updated_at: Moment
     active_run_id: str | None
     """Its run that is not settled and is first in turn."""
+    unread: bool
+    """Whether a run came to its end since its owner saw it (`POST /threads/{thread_id}/read`)."""
+    excerpt: str | None
+    """In a search: the words around what was found in a message or a file name."""
 
     @classmethod
-    def of(cls, thread: models.Thread, active_run_id: str | None) -> Self:
+    def of(
+        cls, thread: models.Thread, active_run_id: str | None, *, unread: bool = False, excerpt: str | None = None
+    ) -> Self:
         return cls(
             id=thread.id,
             title=thread.title,
@@ -51,6 +57,8 @@ class Thread(Item):
             created_at=thread.created_at,
             updated_at=thread.updated_at,
             active_run_id=active_run_id,
+            unread=unread,
+            excerpt=excerpt,
         )
 
 
@@ -116,6 +124,8 @@ class Run(Item):
     queue_position: int | None
     """How many queued runs of its kind were accepted before it; null when it is not queued."""
     retry_of: str | None
+    follows: str | None
+    """The run that it goes on from, or `nothing`; null: the one before it in its thread."""
     metadata: dict[str, Any]
     created_at: Moment
     started_at: Moment | None
@@ -141,6 +151,7 @@ class Run(Item):
             cost_usd=run.cost_usd,
             queue_position=queue_position,
             retry_of=run.retry_of,
+            follows=run.follows,
             metadata=run.extra,
             created_at=run.created_at,
             started_at=run.started_at,

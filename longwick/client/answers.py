@@ -92,6 +92,8 @@ class Thread(Answer):
     created_at: Moment
     updated_at: Moment
     active_run_id: str | None = None
+    unread: bool = False
+    excerpt: str | None = None
 
 
 class Message(Answer):

@@ -15,6 +15,11 @@ files          say what there is in the own folder
 where          say where that is
 link NAME TO   make a link there
 remove NAME    remove a file there
+keep NAME B64  leave a file with those bytes
+print B64      print that text, in pieces
+think B64      think it aloud
+use B64        say that a tool was used, as this JSON says: name, input, output, is_error
+chatter N      N times a word and what was used so far, as events of their own
 history        say what was said before
 pid FILE       write the own process id to a file
 exit N         end with that status and no result
@@ -26,6 +31,7 @@ import os
 import sys
 import time
 import urllib.request
+from base64 import b64decode
 from pathlib import Path
 from typing import IO, Any
 
@@ -99,6 +105,29 @@ def write(name: str, words: str) -> None:
     Path(name).write_text(words)
 
 
+def keep(name: str, content: bytes) -> None:
+    path = Path("artifacts") / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+
+
+def speak(kind: str, text: str) -> None:
+    for start in range(0, len(text), 200):
+        put(kind, text=text[start : start + 200])
+
+
+def use(name: str, **more: Any) -> None:
+    call = f"call_{name}_{time.monotonic_ns()}"
+    put("tool_use", id=call, name=name, input=more["input"])
+    put("tool_result", id=call, output=more["output"], is_error=more.get("is_error", False))
+
+
+def chatter(number: int) -> None:
+    for n in range(number):
+        put("text", text=f"word{n} " + "\n\n" * (n % 40 == 0))
+        put("usage", output_tokens=n)
+
+
 def main() -> None:
     turn = json.loads(sys.stdin.readline())
     counted = turn.get("shown", "").count(" ")
@@ -136,6 +165,16 @@ def main() -> None:
                 Path(name).symlink_to(target)
             case ["remove", name]:
                 Path(name).unlink()
+            case ["keep", name, content]:
+                keep(name, b64decode(content))
+            case ["print", text]:
+                speak("text", b64decode(text).decode())
+            case ["think", text]:
+                speak("thinking", b64decode(text).decode())
+            case ["use", call]:
+                use(**json.loads(b64decode(call)))
+            case ["chatter", number]:
+                chatter(int(number))
             case ["history"]:
                 put("text", text=json.dumps([[said["role"], said["text"]] for said in turn["history"]]))
             case ["pid", path]:

@@ -207,3 +207,32 @@ def test_the_same_bytes_of_another_owner_are_not_found(client: TestClient, save:
     assert client.get(content(ours)).status_code == 200
     for path in (content(theirs), f"{API}/artifacts/{theirs.id}"):
         assert client.get(path).status_code == 404
+
+
+@ON_SQLITE
+@pytest.mark.parametrize(
+    ("media_type", "sandbox"),
+    [("text/html", "sandbox allow-scripts"), ("image/svg+xml", "sandbox"), ("application/pdf", None)],
+)
+def test_what_may_act_is_shown_in_a_frame_of_the_page_alone(
+    client: TestClient, save: Save, media_type: str, sandbox: str | None
+) -> None:
+    path = f"{API}/artifacts/{save(media_type=media_type).id}/preview"
+    framed = client.get(path, headers={"sec-fetch-dest": "iframe"})
+    rules = framed.headers["content-security-policy"].split("; ")
+    assert framed.content == TEXT
+    assert framed.headers["content-disposition"].startswith("inline")
+    assert [rule for rule in rules if rule.startswith("sandbox")] == ([sandbox] if sandbox else [])
+    assert {"default-src 'none'", "frame-ancestors 'self'", "form-action 'none'"} <= set(rules)
+    for elsewhere in ({}, {"sec-fetch-dest": "document"}):
+        alone = client.get(path, headers=elsewhere)
+        assert alone.headers["content-disposition"].startswith("attachment")
+        assert alone.headers["content-security-policy"] == "sandbox; default-src 'none'"
+
+
+@ON_SQLITE
+def test_what_is_not_for_a_frame_is_not_shown_in_one(client: TestClient, save: Save) -> None:
+    path = f"{API}/artifacts/{save(media_type='application/x-sh').id}/preview"
+    assert (
+        client.get(path, headers={"sec-fetch-dest": "iframe"}).headers["content-disposition"].startswith("attachment")
+    )

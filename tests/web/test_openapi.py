@@ -49,6 +49,9 @@ def test_all_routes_are_there(document: dict[str, Any]) -> None:
         "GET /api/v1/runs/{run_id}/artifacts",
         "GET /api/v1/artifacts/{artifact_id}",
         "GET /api/v1/artifacts/{artifact_id}/content",
+        "GET /api/v1/artifacts/{artifact_id}/preview",
+        "POST /api/v1/threads/{thread_id}/restore",
+        "POST /api/v1/threads/{thread_id}/read",
         "GET /api/v1/feed",
     }
 

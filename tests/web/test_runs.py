@@ -54,6 +54,7 @@ def test_a_run_is_accepted_with_a_thread_of_its_own(client: TestClient, database
         "cost_usd": None,
         "queue_position": 0,
         "retry_of": None,
+        "follows": None,
         "metadata": {"ticket": 7},
         "created_at": run["created_at"],
         "started_at": None,

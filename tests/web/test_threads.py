@@ -7,8 +7,8 @@ import pytest
 from scene import WORKER, new_thread
 from starlette.testclient import TestClient
 
-from longwick import runs, sessions
-from longwick.database import Database
+from longwick import runs, sessions, threads
+from longwick.database import Database, Db
 from longwick.kinds import RunStatus
 from longwick.models import Run
 from longwick.outcomes import Outcome
@@ -61,6 +61,8 @@ def test_a_thread_is_made_and_can_be_looked_at(client: TestClient) -> None:
         "created_at": thread["created_at"],
         "updated_at": thread["created_at"],
         "active_run_id": None,
+        "unread": False,
+        "excerpt": None,
     }
     assert thread["id"].startswith("thr_")
     assert thread["created_at"].endswith("Z")
@@ -260,3 +262,84 @@ def test_a_thread_can_be_deleted_by_many_at_once(client: TestClient) -> None:
     with ThreadPoolExecutor(8) as pool:
         statuses = list(pool.map(lambda n: client.delete(f"{API}/threads/{thread_id}").status_code, range(8)))
     assert sorted(statuses) == [204] + [404] * 7
+
+
+def test_a_deleted_thread_is_brought_back_with_all_that_was_in_it(client: TestClient) -> None:
+    run = client.post(f"{API}/runs", json={"input": "What of the moon?"}).json()
+    thread = f"{API}/threads/{run['thread_id']}"
+    assert client.delete(thread).status_code == 204
+    assert client.get(thread).status_code == 404
+
+    for _ in range(2):
+        answer = client.post(f"{thread}/restore")
+        assert (answer.status_code, answer.json()["title"]) == (200, "What of the moon?")
+    assert [message["text"] for message in client.get(f"{thread}/messages").json()["data"]] == ["What of the moon?"]
+    assert client.get(f"{API}/runs/{run['id']}").json()["status"] == "cancelled"
+    assert client.post(f"{API}/threads/thr_{'0' * 26}/restore").status_code == 404
+
+
+def test_a_thread_is_unread_from_the_end_of_a_run_until_it_was_seen(client: TestClient, database: Database) -> None:
+    run = client.post(f"{API}/runs", json={"input": "hello"}).json()
+    thread = f"{API}/threads/{run['thread_id']}"
+    assert client.get(thread).json()["unread"] is False
+    claimed = database.write(lambda db: runs.claim(db, run["id"], WORKER, {}))
+    assert claimed is not None
+    database.write(lambda db: runs.settle(db, run["id"], 1, Outcome(RunStatus.SUCCEEDED, "hello")))
+    assert client.get(f"{API}/threads").json()["data"][0]["unread"] is True
+    assert client.post(f"{thread}/read").status_code == 204
+    assert client.get(thread).json()["unread"] is False
+
+
+def test_threads_are_listed_by_what_happened_last_page_by_page(client: TestClient) -> None:
+    ids = [client.post(f"{API}/runs", json={"input": f"n{n}"}).json()["thread_id"] for n in range(4)]
+    ask(client, ids[1], "again")
+    expected = [ids[1], ids[3], ids[2], ids[0]]
+    found: list[str] = []
+    while len(found) < 4:
+        after = {"after": found[-1]} if found else {}
+        page = client.get(f"{API}/threads", params={"order": "updated", "limit": 1, **after}).json()
+        found += [thread["id"] for thread in page["data"]]
+        assert page["has_more"] is (len(found) < 4)
+    assert found == expected
+    missing = client.get(f"{API}/threads", params={"order": "updated", "after": f"thr_{'0' * 26}"})
+    assert (missing.status_code, missing.json()["code"]) == (400, "bad_cursor")
+
+
+def test_a_search_looks_into_messages_and_says_where(client: TestClient) -> None:
+    thread_id = client.post(f"{API}/runs", json={"input": "Of the lighthouse at the cape"}).json()["thread_id"]
+    client.patch(f"{API}/threads/{thread_id}", json={"title": "Coasts"})
+    client.post(f"{API}/runs", json={"input": "Of the moon"})
+    [found] = client.get(f"{API}/threads", params={"q": "cape lightho"}).json()["data"]
+    assert found["id"] == thread_id
+    assert "lighthouse at the cape" in found["excerpt"]
+    [by_title] = client.get(f"{API}/threads", params={"q": "oast"}).json()["data"]
+    assert (by_title["id"], by_title["excerpt"]) == (thread_id, None)
+
+
+def test_a_branch_is_told_what_it_follows_and_nothing_else(client: TestClient, database: Database) -> None:
+    first = client.post(f"{API}/runs", json={"input": "one"}).json()
+    thread = f"{API}/threads/{first['thread_id']}/runs"
+    ask(client, first["thread_id"], "two")
+    branch = client.post(thread, json={"input": "three", "follows": first["id"]}).json()
+    after = client.post(thread, json={"input": "four"}).json()
+    anew = client.post(thread, json={"input": "five", "follows": "nothing"}).json()
+    assert branch["follows"] == first["id"]
+
+    def told(run: dict[str, Any]) -> list[str]:
+        def read(db: Db) -> list[str]:
+            return [text for _, text in threads.history(db, runs.get(db, "local", run["id"]))]
+
+        return database.read(read)
+
+    assert [told(branch), told(after), told(anew)] == [["one"], ["one", "three"], []]
+    client.post(f"{API}/runs/{anew['id']}/cancel")
+    again = client.post(f"{API}/runs/{anew['id']}/retry").json()
+    assert (again["follows"], told(again)) == ("nothing", [])
+
+
+def test_a_run_follows_a_run_of_its_own_thread_only(client: TestClient) -> None:
+    elsewhere = client.post(f"{API}/runs", json={"input": "one"}).json()
+    thread_id = client.post(f"{API}/threads").json()["id"]
+    for path in (f"{API}/threads/{thread_id}/runs", f"{API}/runs"):
+        answer = client.post(path, json={"input": "two", "follows": elsewhere["id"]})
+        assert (answer.status_code, answer.json()["error"]["param"]) == (422, "follows")

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 
 from longwick import artifacts
-from web.content import content
+from web.content import content, framed
 from web.dependencies import ArtifactId, TheCaller, TheRecord, TheStorage
 from web.openapi import responses, stored
 from web.schemas import Artifact
@@ -42,3 +42,23 @@ def get_content(
         name=artifact.name,
         download=download,
     )
+
+
+@router.get("/{artifact_id}/preview", response_class=Response, responses=ANSWERS | responses(404, 416, 422, 503))
+def get_preview(
+    request: Request, artifact_id: ArtifactId, caller: TheCaller, record: TheRecord, storage: TheStorage
+) -> Response:
+    """The bytes of a file that may act (HTML, SVG) or needs a viewer (PDF), for a frame of a page of ours alone.
+
+    It runs without an origin, and reaches neither the page nor the network.
+    """
+    artifact = record.read(lambda db: artifacts.get(db, caller.owner, artifact_id))
+    answer = content(
+        request,
+        storage,
+        sha256=artifact.sha256,
+        size=artifact.size,
+        media_type=artifact.media_type,
+        name=artifact.name,
+    )
+    return framed(answer, artifact.media_type, in_frame=request.headers.get("sec-fetch-dest") == "iframe")

@@ -84,6 +84,7 @@ def accept(
         max_cost_usd=asked.max_cost_usd,
         on_worker_lost=asked.on_worker_lost,
         extra=asked.metadata,
+        follows=asked.follows,
     )
 
     def write(db: Db) -> Run:

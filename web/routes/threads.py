@@ -1,10 +1,11 @@
 """Threads, and what is in them."""
 
-from typing import Annotated
+from collections.abc import Callable, Sequence
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Body, Query, Response
 
-from longwick import artifacts, cancellation, threads
+from longwick import artifacts, cancellation, models, search, threads
 from longwick.database import Db
 from longwick.text import clean
 from web.bodies import NewRun, NewThread, ThreadChange
@@ -26,6 +27,16 @@ from web.routes.runs import accept
 from web.schemas import Artifact, ArtifactList, Message, MessageList, Run, Thread, ThreadList
 
 router = APIRouter(prefix="/threads", tags=["threads"])
+
+FOUND = "Only those with this in their title, or with all its words in a message or the name of a file"
+
+
+def _shown(db: Db, page: Sequence[models.Thread]) -> Callable[..., Thread]:
+    """How to show the threads of a page: with what the record says of all of them."""
+    active, unread = threads.active_runs(db, page), threads.unread(db, page)
+    return lambda thread, excerpt=None: Thread.of(
+        thread, active.get(thread.id), unread=thread.id in unread, excerpt=excerpt
+    )
 
 
 @router.post("", status_code=201, responses=made(201) | responses(400, 413, 415, 422, 503))
@@ -50,16 +61,22 @@ def create_thread(
 def list_threads(
     caller: TheCaller,
     record: TheRecord,
-    q: Annotated[str | None, Query(max_length=200, description="Only those with this in their title")] = None,
+    q: Annotated[str | None, Query(max_length=200, description=FOUND)] = None,
+    order: Annotated[
+        Literal["created", "updated"], Query(description="What the newest first is the newest by")
+    ] = "created",
     limit: Limit = 100,
     after: AfterThread | None = None,
 ) -> ThreadList:
     """The threads, newest first."""
+    query = clean(q) if q else None
 
     def read(db: Db) -> ThreadList:
-        page = threads.list_threads(db, caller.owner, limit=limit, after=after, query=clean(q) if q else None)
-        active = threads.active_runs(db, page.data)
-        return ThreadList.of(page, lambda thread: Thread.of(thread, active.get(thread.id)))
+        by_update = order == "updated"
+        page = threads.list_threads(db, caller.owner, limit=limit, after=after, query=query, by_update=by_update)
+        around = search.excerpts(db, [thread.id for thread in page.data], query) if query else {}
+        shown = _shown(db, page.data)
+        return ThreadList.of(page, lambda thread: shown(thread, around.get(thread.id)))
 
     return record.read(read)
 
@@ -70,7 +87,7 @@ def get_thread(thread_id: ThreadId, caller: TheCaller, record: TheRecord) -> Thr
 
     def read(db: Db) -> Thread:
         thread = threads.get(db, caller.owner, thread_id)
-        return Thread.of(thread, threads.active_runs(db, [thread]).get(thread.id))
+        return _shown(db, [thread])(thread)
 
     return record.read(read)
 
@@ -88,7 +105,7 @@ def change_thread(thread_id: ThreadId, asked: ThreadChange, caller: TheCaller, r
             title=asked.title if "title" in changed else None,
             extra=asked.metadata if "metadata" in changed else None,
         )
-        return Thread.of(thread, threads.active_runs(db, [thread]).get(thread.id))
+        return _shown(db, [thread])(thread)
 
     return record.write(write)
 
@@ -104,6 +121,23 @@ def delete_thread(thread_id: ThreadId, caller: TheCaller, record: TheRecord, dis
 
     record.write(write)
     dispatcher.wake()
+
+
+@router.post("/{thread_id}/restore", responses=responses(404, 503))
+def restore_thread(thread_id: ThreadId, caller: TheCaller, record: TheRecord) -> Thread:
+    """Bring a deleted thread back, with all that was in it; what ran in it stays cancelled. May be repeated."""
+
+    def write(db: Db) -> Thread:
+        thread = threads.restore(db, caller.owner, thread_id)
+        return _shown(db, [thread])(thread)
+
+    return record.write(write)
+
+
+@router.post("/{thread_id}/read", status_code=204, response_class=Response, responses=responses(404, 503))
+def mark_thread_read(thread_id: ThreadId, caller: TheCaller, record: TheRecord) -> None:
+    """Note that all that is in a thread was seen: it is not `unread` until something comes to its end in it."""
+    record.write(lambda db: threads.mark_read(db, threads.get(db, caller.owner, thread_id)))
 
 
 @router.get("/{thread_id}/messages", responses=responses(400, 404, 422, 503))

@@ -1,0 +1,80 @@
+"""All runs of mine, wherever they were started; and being told of what came to its end."""
+
+import re
+from pathlib import Path
+
+from playwright.sync_api import expect
+from stack import Stack
+from tab import OpenTab
+
+# A notification that can be looked at: a browser without a screen shows none.
+NOTIFICATIONS = """
+window.told = [];
+window.Notification = class {
+  static permission = "default";
+  static requestPermission = async () => (Notification.permission = "granted");
+  constructor(title, options) { Object.assign(this, {title, ...options, open: true}); told.push(this); }
+  close() { this.open = false; }
+};
+Object.defineProperty(document, "hidden", {get: () => window.away ?? false});
+Object.defineProperty(document, "visibilityState", {get: () => window.away ? "hidden" : "visible"});
+document.hasFocus = () => !window.away;
+"""
+
+
+def test_the_tray_shows_every_run_and_stops_it(open_tab: OpenTab, stack: Stack, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    running = stack.run(f"wait {gate}", kind="background")
+    waiting = stack.run("say 1 0", thread=running["thread_id"])
+    tab = open_tab()
+    expect(tab.page.locator(".tray-button .badge")).to_have_text("2")
+    tab.page.keyboard.press("Control+j")
+    tray = tab.page.locator(".tray")
+    row = tray.locator(".tray-run.running")
+    expect(row).to_contain_text(
+        re.compile(r"Working · script · Background · for [\d.]+ s · last sign of life [\d.]+ s ago")
+    )
+    expect(tray.locator(".tray-run.queued")).to_contain_text(re.compile(r"Waiting"))
+    row.get_by_role("button", name=re.compile("^Stop")).click()
+    expect(tray.get_by_text("Nothing is running.")).to_be_visible()
+    assert stack.settled(running)["status"] == "cancelled"
+    assert stack.settled(waiting)["status"] == "succeeded"
+    expect(tray.locator(".tray-run.cancelled")).to_be_visible()
+    tab.page.keyboard.press("Escape")
+    expect(tray).to_be_hidden()
+
+
+def test_who_is_away_and_wants_it_is_told_of_an_end_once_and_it_is_withdrawn_when_seen(
+    open_tab: OpenTab, stack: Stack, tmp_path: Path
+) -> None:
+    ended = stack.run("say 1 0")
+    stack.settled(ended)
+    gate = tmp_path / "gate"
+    tab = open_tab()
+    tab.page.context.add_init_script(NOTIFICATIONS)
+    tab.page.reload()
+    tab.page.keyboard.press("Control+j")
+    tab.page.locator(".bell").click()
+    expect(tab.page.locator(".bell")).to_have_attribute("aria-pressed", "true")
+    tab.page.keyboard.press("Escape")
+    run = stack.run(f"wait {gate}; say 1 0", kind="background")
+    expect(tab.page.locator(".tray-button .badge")).to_have_text("1")
+    tab.page.evaluate("window.away = true; document.dispatchEvent(new Event('visibilitychange'))")
+    gate.touch()
+    tab.page.wait_for_function("() => told.length === 1")
+    assert tab.page.evaluate("[told[0].title, told[0].tag, told[0].open]") == [
+        "Your answer is ready",
+        run["thread_id"],
+        True,
+    ]
+    expect(tab.page).to_have_title(re.compile(r"^\(1\)"))
+
+    # Seen in another tab.
+    other = open_tab(thread=run["thread_id"])
+    other.wait_for_end()
+    tab.page.wait_for_function("() => told[0].open === false")
+    expect(tab.page).not_to_have_title(re.compile(r"^\("))
+    tab.page.reload()
+    other.page.reload()
+    other.wait_for_end()
+    assert tab.page.evaluate("told.length") == 0
