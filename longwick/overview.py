@@ -91,3 +91,13 @@ def _of(owner: str) -> tuple[ColumnElement[bool], ...]:
 def _start(text: InstrumentedAttribute[Any]) -> ColumnElement[Any]:
     cut = func.substr(text, 1, TEXT_CHARACTERS).concat("…")
     return case((func.length(text) > TEXT_CHARACTERS, cut), else_=text)
+
+
+def last_seqs(db: Db, run_ids: Sequence[str]) -> dict[str, int]:
+    """Run id -> the position of its newest event; of a deleted thread's run there is none."""
+    rows = db.execute(
+        select(Run.id, Run.last_seq)
+        .join(Thread, Thread.id == Run.thread_id)
+        .where(Run.id.in_(run_ids), Thread.deleted_at.is_(None))
+    )
+    return {row[0]: row[1] for row in rows}

@@ -1,7 +1,6 @@
 """The life of a run, from accepted to settled; docs/architecture.md draws it.
 
-Every change of status goes through door two of the log (`events.transition`), and every function here is part of one
-unit of work of its caller.
+Every change of status goes through door two of the log (`events.transition`); each function is part of a unit of work.
 """
 
 from collections.abc import Mapping, Sequence
@@ -150,16 +149,6 @@ def list_runs(
     return page(db, wanted, Run.id, limit, after, newest=True)
 
 
-def last_seqs(db: Db, run_ids: Sequence[str]) -> dict[str, int]:
-    """Run id -> the position of its newest event; of a deleted thread's run there is none."""
-    rows = db.execute(
-        select(Run.id, Run.last_seq)
-        .join(Thread, Thread.id == Run.thread_id)
-        .where(Run.id.in_(run_ids), Thread.deleted_at.is_(None))
-    )
-    return {row[0]: row[1] for row in rows}
-
-
 def claim(db: Db, run_id: str, worker_id: str, started: Mapping[str, JsonObject]) -> Run | None:
     """Make a queued run this worker's: the next attempt, with its lease.
 
@@ -257,7 +246,7 @@ def settle(db: Db, run_id: str, attempt: int, outcome: Outcome, closing: Sequenc
 def _ask_in_turn(db: Db, run: Run) -> None:
     """Queue what was said to a run and did not reach its agent before it was over."""
     for given in steering.undelivered(db, run.id):
-        new = NewRun(given.text, run.agent, run.model, run.kind, run.artifact_generation)
+        new = NewRun(given.text, run.agent, run.model, run.kind)
         create(db, db.get_one(Thread, run.thread_id), new, given.message_id)
 
 

@@ -20,7 +20,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from starlette.concurrency import run_in_threadpool
 
-from longwick import metrics, runs
+from longwick import metrics, overview
 from longwick.broadcast import TIMEOUT_SECONDS, decode, run_channel
 from longwick.database import Database
 from longwick.errors import LongwickError
@@ -232,7 +232,7 @@ class Hub:
                 await self._tell_redis(PubSub.ping)
             watched = list(self._viewers)
             if watched:
-                positions = await run_in_threadpool(self._database.read, partial(runs.last_seqs, run_ids=watched))
+                positions = await run_in_threadpool(self._database.read, partial(overview.last_seqs, run_ids=watched))
                 for viewer in self._all_viewers():
                     # A run that is gone has no position; its viewers find that out themselves.
                     if viewer.cursor < positions.get(viewer.run_id, viewer.cursor + 1):
