@@ -5,13 +5,13 @@ import secrets
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from sqlalchemy import Select, bindparam, select, update
+from sqlalchemy import Select, bindparam, delete, select, update
 
 from longwick.database import Db, record_now, utc_now
 from longwick.errors import Fenced
 from longwick.ids import new_id
 from longwick.kinds import RunStatus
-from longwick.models import AgentSession, Run
+from longwick.models import AgentSession, Run, SpareToken
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,10 +22,31 @@ class Opened:
     token: str = field(repr=False)
 
 
-def open_session(db: Db, run: Run, lifetime_seconds: float) -> Opened:
-    """Register a session for the run's attempt."""
+def new_token() -> str:
+    """A token that nobody can guess."""
+    return f"lwk_{secrets.token_urlsafe(32)}"
+
+
+def hold_token(db: Db, token: str, lifetime_seconds: float) -> None:
+    """Let a CLI that waits for its attempt reach the MCP server with this token, and do nothing there."""
+    now = record_now(db)
+    db.execute(delete(SpareToken).where(SpareToken.expires_at < now))
+    db.add(SpareToken(token_sha256=_digest(token), expires_at=now + timedelta(seconds=lifetime_seconds)))
+
+
+def is_held(db: Db, token: str) -> bool:
+    """Whether the token is that of a CLI that waits for its attempt."""
+    spare = select(SpareToken.token_sha256).where(SpareToken.token_sha256 == _digest(token))
+    return db.scalar(spare.where(SpareToken.expires_at > record_now(db))) is not None
+
+
+def open_session(db: Db, run: Run, lifetime_seconds: float, token: str | None = None) -> Opened:
+    """Register a session for the run's attempt, with the token of a CLI that has waited for it or with a new one."""
     session_id = new_id("ses")
-    token = f"lwk_{secrets.token_urlsafe(32)}"
+    if token is None:
+        token = new_token()
+    else:
+        db.execute(delete(SpareToken).where(SpareToken.token_sha256 == _digest(token)))
     now = record_now(db)
     db.add(
         AgentSession(

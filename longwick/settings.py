@@ -40,6 +40,8 @@ class Settings(BaseModel, frozen=True, extra="forbid", validate_default=True):
     codex_bin: Path | None = None
     concurrency: int = Field(16, ge=1, le=1000)
     allow_unsandboxed: bool = False
+    warm_spares: int = Field(1, ge=0, le=100)
+    """How many CLIs of an agent a worker starts before anybody asks."""
     beat_seconds: float = Field(2.0, gt=0)
     lease_seconds: float = Field(8.0, gt=0)
     sweep_seconds: float = Field(1.0, gt=0)

@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterable, Sequence
 
 from longwick import values
-from longwick.errors import Fenced
+from longwick.errors import Fenced, StorageFull
 from longwick.events import DELTAS, Event, notice
 from longwick.kinds import RunStatus
 from longwick.models import Run
@@ -14,11 +14,11 @@ from longwick.recorder import RunLog
 from longwick.text import clean
 from longwick.transcript import Transcript
 from worker.agents import Adapter, Ask, End, Reply
+from worker.cli import Cli, Overlong
 from worker.ending import Ending, failure
 from worker.exchange import Exchange
 from worker.keeper import Hold, Stop
 from worker.parts import Parts
-from worker.process import Cli, Overlong
 
 TICK_SECONDS = 1.0
 ERROR_CHARACTERS = 2000
@@ -149,6 +149,16 @@ class Conversation:
                 kept = values.inline_or_refer(self.parts.database, self.parts.storage, event)
                 self.shown.add(event.type, event.data)
             self.log.append(kept, wait=self.still_ours)
+
+    def closing(self, *, partial: bool) -> list[Event]:
+        """What completes all that is open; where storage is full, with large values inside."""
+        return [self._kept(event) for event in self.shown.close(partial=partial)]
+
+    def _kept(self, event: Event) -> Event:
+        try:
+            return values.inline_or_refer(self.parts.database, self.parts.storage, event)
+        except StorageFull:
+            return event
 
     def still_ours(self) -> None:
         """Called while we wait for the record: waiting is alive, but ends with the lease."""

@@ -5,7 +5,7 @@ import time
 from longwick.kinds import RunStatus
 from longwick.outcomes import Outcome
 from worker.agents import Adapter
-from worker.process import Cli
+from worker.cli import Cli
 
 PATIENCE_SECONDS = 5.0
 """How long a CLI has for each way of being asked to stop."""

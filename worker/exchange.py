@@ -12,9 +12,9 @@ from longwick.recorder import RunLog
 from longwick.steering import Input
 from longwick.text import clean_json
 from worker.agents import Adapter, Ask
+from worker.cli import Cli
 from worker.keeper import Hold
 from worker.parts import Parts
-from worker.process import Cli
 
 
 class Exchange:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import BinaryIO
 
-from longwick import approvals, artifacts, metrics, room, runs, seams, sessions, threads, transcript, values
+from longwick import approvals, artifacts, metrics, room, runs, seams, sessions, threads, transcript
 from longwick.artifacts import Quota, Save
 from longwick.database import Db
 from longwick.errors import BadName, Fenced, LongwickError, NotFound, StorageFull, Unavailable
@@ -21,11 +21,13 @@ from longwick.storage import CHUNK
 from longwick.text import clean
 from longwick.transcript import Block
 from worker.agents import Adapter, Picture, Said, Turn, adapter_for
+from worker.cli import Cli
 from worker.conversation import TICK_SECONDS, Conversation, Parked
 from worker.ending import failure
 from worker.keeper import Hold, Stop
 from worker.parts import Parts
-from worker.process import Cli, CliProcess
+from worker.process import CliProcess
+from worker.spares import Spare
 from worker.strays import kill_adopted
 from worker.thread_folder import ThreadFolder
 from worker.workspace import Workspace, workspace
@@ -93,12 +95,13 @@ class Attempt:
             self.settle(failure("agent_unavailable", f"The agent {self.run.agent!r} cannot run here: {reason}."))
             return
         self.conversation.profile = profile
-        with workspace(self.parts.settings.data_dir, self.run.id, self.run.attempt) as folder:
+        spare = self.parts.spares.take(profile, self.run)
+        with spare or workspace(self.parts.settings.data_dir, self.run.id, self.run.attempt) as folder:
             follows = profile.workspace == "thread"
             thread_folder = ThreadFolder(self.parts, self.run, folder, self.conversation, follows=follows)
             try:
                 thread_folder.restore()
-                turn = self._prepare()
+                turn = self._prepare(spare.token if spare else None)
             except Unavailable as error:
                 log.warning("the record went away before the agent was started: %s", error)
                 if not self._give_back("the record went away before the agent was started"):
@@ -110,7 +113,7 @@ class Attempt:
                 return
             adapter = adapter_for(profile, turn)
             try:
-                process = self._spawn(profile, turn, adapter, folder)
+                process = self._spawn(profile, turn, adapter, folder, spare)
             except OSError as error:
                 self.settle(failure("spawn_failed", f"The agent could not be started: {error.strerror or error}."))
                 return
@@ -130,12 +133,13 @@ class Attempt:
             finally:
                 kill_adopted(self.run.id)
 
-    def _prepare(self) -> Turn:
+    def _prepare(self, token: str | None) -> Turn:
         """Register the session, note that the CLI is about to start, and gather what it is told; in one transaction."""
         run, wants_files = self.run, self.run.artifact_generation
 
         def prepare(db: Db) -> tuple[list[Said], sessions.Opened | None]:
-            session = sessions.open_session(db, run, self.conversation.timeout_seconds + 60) if wants_files else None
+            lifetime = self.conversation.timeout_seconds + 60
+            session = sessions.open_session(db, run, lifetime, token) if wants_files else None
             runs.mark_spawned(db, run)
             if run.attempt > 1:
                 self.conversation.shown = transcript.of_run(db, run.id)
@@ -149,7 +153,6 @@ class Attempt:
         history, session = self.parts.database.write(prepare)
         seams.passed("spawn marked")
         self.session_id = session.id if session else None
-        token = session.token if session else None
         return Turn(
             run.id,
             run.thread_id,
@@ -162,15 +165,15 @@ class Attempt:
             list(self.conversation.exchange.decided),
             [self._picture(file) for file in attached],
             max_cost_usd=run.max_cost_usd,
-            mcp_url=self.parts.settings.mcp_url if token else None,
-            mcp_token=token,
+            mcp_url=self.parts.settings.mcp_url if session else None,
+            mcp_token=session.token if session else None,
         )
 
     def _picture(self, file: Artifact) -> Picture:
         with self.parts.storage.open(file.sha256) as stored:
             return Picture(file.name, file.media_type, stored.read())
 
-    def _spawn(self, profile: Profile, turn: Turn, adapter: Adapter, folder: Workspace) -> Cli:
+    def _spawn(self, profile: Profile, turn: Turn, adapter: Adapter, folder: Workspace, spare: Spare | None) -> Cli:
         launch = adapter.launch(folder.work, folder.home)
         given = [turn.mcp_token or "", *profile.environ.values()]
         self.conversation.secrets = given
@@ -178,6 +181,10 @@ class Attempt:
         process: Cli
         if launch.shared:
             process = self.parts.shared.join(launch, profile.environ, adapter.interrupt, self.hold.wake)
+        elif spare:
+            process = spare.process
+            spare.process.wake_by(self.hold.wake)
+            process.write(launch.opening)
         else:
             process = CliProcess(launch.argv, env=env, folder=folder.work, wake=self.hold.wake)
             process.write(launch.opening)
@@ -229,7 +236,7 @@ class Attempt:
             shown.usage,
             shown.cost_usd,
         )
-        closing = [self._kept(event) for event in shown.close(partial=outcome.partial)]
+        closing = self.conversation.closing(partial=outcome.partial)
         try:
             self.log.flush(wait=self.conversation.still_ours)
         except Fenced:
@@ -260,13 +267,6 @@ class Attempt:
                 log.warning("the record does not take the end of the run yet: %s", error)
                 time.sleep(0.2)
 
-    def _kept(self, event: Event) -> Event:
-        """The event as it is told at the end; where storage is full, with its large value inside."""
-        try:
-            return values.inline_or_refer(self.parts.database, self.parts.storage, event)
-        except StorageFull:
-            return event
-
     def _let_it_exit(self, process: Cli) -> None:
         """The run is over; give its CLI time to end by itself, and drop what it still says."""
         process.close_input()
@@ -291,7 +291,7 @@ class Attempt:
     def _hand_on(self, write: Callable[[Db, list[Event]], Run | None]) -> bool:
         """End the attempt so that the run can go on with another; whether it was still to be had."""
         self.log.flush(wait=self.conversation.still_ours)
-        closing = [self._kept(event) for event in self.conversation.shown.close(partial=True)]
+        closing = self.conversation.closing(partial=True)
         handed: list[Run | None] = []
         self._until_done(lambda: handed.append(self.parts.database.write(lambda db: write(db, closing))))
         self.parts.dispatcher.wake()

@@ -24,6 +24,7 @@ from longwick.storage import FolderStorage, Storage
 from worker.keeper import Keeper
 from worker.process import live_pids
 from worker.shared import SharedServers
+from worker.spares import Spares
 from worker.sweeper import Sweeper, proof_of_life
 
 
@@ -40,6 +41,7 @@ class Parts:
     dispatcher: Dispatcher
     keeper: Keeper
     shared: SharedServers
+    spares: Spares
     draining: threading.Event = field(default_factory=threading.Event)
     """Set when this worker was told to stop: it claims no more runs."""
 
@@ -93,6 +95,7 @@ def assemble(settings: Settings, lanes: Sequence[RunKind], concurrency: int) -> 
         metrics.CLIS_RUNNING.set_function(lambda: len(live_pids))
         stack.enter_context(metrics.served(settings.worker_metrics_port))
         dispatcher.wake()
+        home = settings.data_dir / "workers" / f"{worker_id}.home"
         yield Parts(
             settings=settings,
             worker_id=worker_id,
@@ -102,5 +105,6 @@ def assemble(settings: Settings, lanes: Sequence[RunKind], concurrency: int) -> 
             recorder=recorder,
             dispatcher=dispatcher,
             keeper=keeper,
-            shared=stack.enter_context(SharedServers(settings.data_dir / "workers" / f"{worker_id}.home")),
+            spares=stack.enter_context(Spares(settings, database, home / "spares")),
+            shared=stack.enter_context(SharedServers(home)),
         )

@@ -15,10 +15,11 @@ import subprocess
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Self
+
+from worker.cli import Overlong
 
 LINE_BYTES = 32 * 2**20
 READ_BYTES = 64 * 1024
@@ -34,31 +35,6 @@ class _Source(Enum):
     STDIN = 3
     EXIT = 4
     WAKE = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Overlong:
-    """A line that was longer than `LINE_BYTES`, and dropped; its size in bytes."""
-
-    size: int
-
-
-class Cli(Protocol):
-    """A CLI at work on one turn, whether the process is its own or serves others, too."""
-
-    ended: bool
-    heard_at: float
-    returncode: int | None
-
-    def poll(self, seconds: float) -> list[bytes | Overlong]: ...
-    def write(self, data: bytes) -> None: ...
-    def close_input(self) -> None: ...
-    def interrupt(self) -> None: ...
-    def kill(self) -> None: ...
-    @property
-    def stderr_tail(self) -> str: ...
-    def __enter__(self) -> Self: ...
-    def __exit__(self, *exc: object) -> None: ...
 
 
 class CliProcess:
@@ -136,6 +112,13 @@ class CliProcess:
             assert pipe is not None
             with contextlib.suppress(OSError):
                 pipe.close()
+
+    def wake_by(self, wake: int) -> None:
+        """Have another descriptor end a `poll` early."""
+        self._selector.unregister(self._wake)
+        self._wake = wake
+        self._selector.register(wake, selectors.EVENT_READ, _Source.WAKE)
+        self.heard_at = time.monotonic()
 
     def poll(self, seconds: float) -> list[bytes | Overlong]:
         """Wait at most `seconds` for something to happen; the lines that are complete now, without their ends."""

@@ -21,7 +21,8 @@ from typing import Self
 from longwick.settings import environ_values
 from worker.agents import Launch
 from worker.agents.lines import parse_object
-from worker.process import CliProcess, Overlong
+from worker.cli import Overlong
+from worker.process import CliProcess
 
 log = logging.getLogger(__name__)
 

@@ -75,14 +75,19 @@ def workspace(data_dir: Path, run_id: str, attempt: int) -> Iterator[Workspace]:
     """A fresh folder for this attempt, gone afterwards."""
     folder = data_dir / "workspaces" / f"{run_id}-{attempt}"
     _remove(folder)
+    made = make_folders(folder)
+    try:
+        yield made
+    finally:
+        os.close(made.descriptor)
+        _remove(folder)
+
+
+def make_folders(folder: Path) -> Workspace:
+    """The folders of a workspace, empty; whoever has them made closes the descriptor and removes them."""
     for each in (folder, folder / "work", folder / "home", folder / "tmp"):
         each.mkdir(mode=0o700, parents=True)
-    descriptor = os.open(folder / "work", os.O_PATH | os.O_DIRECTORY)
-    try:
-        yield Workspace(folder, descriptor)
-    finally:
-        os.close(descriptor)
-        _remove(folder)
+    return Workspace(folder, os.open(folder / "work", os.O_PATH | os.O_DIRECTORY))
 
 
 def left_over(data_dir: Path) -> Iterator[tuple[str, int, Callable[[], None]]]:

@@ -7,8 +7,9 @@ from pathlib import Path
 import httpx2
 import pytest
 from mcp_agent import LEGACY, MODERN, Agent, claim, request, said, served, start_run
+from scene import spawned_run
 
-from longwick import cancellation, runs, threads
+from longwick import cancellation, runs, sessions, threads
 from longwick.database import Database, Db
 from longwick.kinds import RunStatus
 from longwick.outcomes import Outcome
@@ -163,3 +164,30 @@ def test_the_threads_owner_plays_no_part(database: Database, url: str) -> None:
 
     agent = claim(database, url, database.write(work))
     assert agent.call("save_artifact", {"name": "a.txt", "content": "a"}).is_error is False
+
+
+def test_a_cli_that_waits_for_its_attempt_sees_the_tools_and_can_use_none(agent: Agent, database: Database) -> None:
+    token = sessions.new_token()
+    database.write(lambda db: sessions.hold_token(db, token, 60))
+    waiting = replace(agent, token=token)
+    listed = waiting.post(request("tools/list"))
+    assert "save_artifact" in listed.text
+    refused = waiting.post(SAVE)
+    assert refused.status_code == 200
+    assert "has not begun" in refused.text
+
+
+def test_the_token_of_a_cli_that_waits_is_a_session_once_it_is_taken_and_ends_in_time(
+    agent: Agent, database: Database
+) -> None:
+    token, late = sessions.new_token(), sessions.new_token()
+    database.write(lambda db: sessions.hold_token(db, token, 60))
+    database.write(lambda db: sessions.hold_token(db, late, -1))
+    assert is_refused(replace(agent, token=late))
+    run = spawned_run(database)
+    database.write(lambda db: sessions.open_session(db, run, 60, token))
+    assert not database.read(lambda db: sessions.is_held(db, token))
+    taken = replace(agent, token=token, run_id=run.id, thread_id=run.thread_id)
+    assert "ARTIFACT_CREATED" in taken.post(SAVE).text
+    database.write(settle(run.id, 1))
+    assert is_refused(taken)

@@ -17,7 +17,8 @@ import pytest
 from waiting import wait_for
 
 from worker import process as process_module
-from worker.process import LINE_BYTES, STDERR_BYTES, CliProcess, Overlong
+from worker.cli import Overlong
+from worker.process import LINE_BYTES, STDERR_BYTES, CliProcess
 
 MISBEHAVE = Path(__file__).parents[1] / "agents" / "misbehave.py"
 TURN = b'{"type":"user","text":"%s"}\n'
