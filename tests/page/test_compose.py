@@ -104,3 +104,16 @@ def test_a_background_run_and_an_agents_choice_are_kept_to(open_tab: OpenTab) ->
     assert [(run["kind"], run["agent"]) for run in tab.runs()] == [("background", "script")]
     tab.page.reload()
     expect(tab.page.locator("#agent")).to_have_value("script")
+
+
+def test_an_agent_at_work_can_be_told_more(open_tab: OpenTab) -> None:
+    tab = open_tab()
+    tab.send("Tell me slowly for 3 s about the sea", agent="listener")
+    expect(tab.turn()).to_contain_text("second 1 of 3")
+    tab.page.get_by_label("While an answer is on its way").select_option("steer")
+    tab.send("and the moon", agent="listener")
+    expect(tab.turn().locator(".steered")).to_have_text("and the moon")
+    expect(tab.input).to_have_value("")
+    tab.wait_for_end()
+    expect(tab.turn()).to_contain_text("Meanwhile you added: “and the moon”")
+    assert len(tab.runs()) == 1

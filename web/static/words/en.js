@@ -144,7 +144,7 @@ export const en = {
   "compose.detach": "Take {name} away",
   "agent.label": "Agent",
   "agent.default": "Default agent",
-  "agent.missing": "{name}: {reason}",
+  "agent.missing": "{name} (not here)",
   "model.label": "Model",
   "model.default": "Default model",
   background: "Background",
