@@ -184,7 +184,7 @@ def test_a_turn_says_what_it_took(open_tab: OpenTab) -> None:
     tab = open_tab()
     tab.send("say 1 0; cost 0.25")
     tab.wait_for_end()
-    expect(tab.turn().locator("footer small")).to_have_text(re.compile(r"^script · [\d.]+ s · 1 tokens · \$0\.25$"))
+    expect(tab.turn().locator("footer small")).to_have_text(re.compile(r"^script · [\d.]+ s · 1 token · \$0\.25$"))
 
 
 def test_nothing_moves_under_who_reads_further_up(open_tab: OpenTab, tmp_path: Path) -> None:

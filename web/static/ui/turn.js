@@ -163,7 +163,7 @@ function Foot({ turn }) {
     run.agent,
     view.model ?? run.model,
     view.milliseconds !== null && span(view.milliseconds),
-    tokens > 0 && t("foot.tokens", { n: count(tokens) }),
+    tokens > 0 && t("foot.tokens", { n: tokens, shown: count(tokens) }),
     typeof view.cost === "number" && view.cost > 0 && money(view.cost),
   ].filter(Boolean);
   return html`

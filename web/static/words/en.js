@@ -62,7 +62,7 @@ export const en = {
   "fork.before": "The branch before",
   "fork.after": "The next branch",
   "fork.at": "Branch {n} of {of}",
-  "foot.tokens": "{n} tokens",
+  "foot.tokens": "{shown} {n|token|tokens}",
   "span.moment": "a moment",
   "span.seconds": "{n} s",
   "span.minutes": "{m} min {s} s",
