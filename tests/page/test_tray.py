@@ -26,9 +26,8 @@ document.hasFocus = () => !window.away;
 """
 
 
-def test_the_tray_shows_every_run_and_stops_it(open_tab: OpenTab, stack: Stack, tmp_path: Path) -> None:
-    gate = tmp_path / "gate"
-    running = stack.run(f"wait {gate}", kind="background")
+def test_the_tray_shows_every_run_and_stops_it(open_tab: OpenTab, stack: Stack) -> None:
+    running = stack.run("Tell me slowly for 60 s about the sea", "demo", kind="background")
     waiting = stack.run("say 1 0", thread=running["thread_id"])
     tab = open_tab()
     expect(tab.page.locator(".tray-button .badge")).to_have_text("2")
@@ -36,7 +35,7 @@ def test_the_tray_shows_every_run_and_stops_it(open_tab: OpenTab, stack: Stack, 
     tray = tab.page.locator(".tray")
     row = tray.locator(".tray-run.running")
     expect(row).to_contain_text(
-        re.compile(r"Working · script · Background · for [\d.]+ s · last sign of life [\d.]+ s ago")
+        re.compile(r"Working · demo · Background · for [\d.]+ s · last sign of life [\d.]+ s ago")
     )
     expect(tray.locator(".tray-run.queued")).to_contain_text(re.compile(r"Waiting"))
     row.get_by_role("button", name=re.compile("^Stop")).click()

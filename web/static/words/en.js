@@ -52,6 +52,8 @@ export const en = {
   "log.label": "Conversation",
   "log.end": "To the end",
   "turn.label": "Turn: {text}",
+  "asked.more": "Show all of it",
+  "asked.less": "Show less",
   "copy.message": "Copy the message",
   "copy.answer": "Copy the answer",
   "edit.label": "The message, to be changed",
