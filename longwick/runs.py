@@ -21,8 +21,6 @@ from longwick.outcomes import Outcome
 from longwick.paging import Page, page
 
 MOST_ATTEMPTS = 3
-NOTHING = "nothing"
-"""What a run follows that begins a thread anew."""
 
 # What every run needs is built once: to build a statement takes longer than to execute it.
 _MARK_SPAWNED = (
@@ -95,16 +93,6 @@ def create(db: Db, thread: Thread, new: NewRun, message_id: str | None = None) -
         threads.move_message(db, message_id, run)
     events.start(db, run, Event(EventType.RUN_QUEUED, {"agent": new.agent, "kind": new.kind.value}))
     return run
-
-
-def followed_by(db: Db, run: Run) -> str:
-    """What a run follows: the id of a run, or `nothing`."""
-    if run.follows:
-        return run.follows
-    before = (
-        select(Run.id).where(Run.thread_id == run.thread_id, Run.turn < run.turn).order_by(Run.turn.desc()).limit(1)
-    )
-    return db.scalar(before) or NOTHING
 
 
 def unsettled_of(db: Db, thread_id: str) -> Sequence[Run]:

@@ -1,6 +1,5 @@
 """Submitting a run: once for each idempotency key, and to a busy thread as its caller wants."""
 
-import contextlib
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,7 +8,7 @@ from enum import StrEnum
 
 from sqlalchemy import delete, select, tuple_
 
-from longwick import backlog, cancellation, runs, steering, threads
+from longwick import backlog, branches, cancellation, runs, steering, threads
 from longwick.database import Db, record_now
 from longwick.errors import Conflict, Invalid, NotFound, TooMany
 from longwick.models import IdempotencyKey, Run, Thread
@@ -66,8 +65,8 @@ def submit(
     thread = threads.lock(db, owner, thread_id) if thread_id else None
     if once and (before := find_accepted(db, owner, once)):
         return before
-    if new.follows and new.follows != runs.NOTHING:
-        _check_followed(db, owner, thread, new.follows)
+    if new.follows:
+        branches.check(db, owner, thread, new.follows)
     if thread is None:
         thread = threads.create(db, owner, agent=agent_of_thread)
     elif if_busy is IfBusy.INTERRUPT:
@@ -129,16 +128,9 @@ def retry(db: Db, owner: str, run_id: str, once: Once | None = None, most_queued
         extra=run.extra,
         retry_of=run.id,
         # Beside the first one, not after it: its agent is not told what came of that one.
-        follows=runs.followed_by(db, run),
+        follows=branches.followed_by(db, run),
     )
     return _accept(db, thread, again, once, most_queued)
-
-
-def _check_followed(db: Db, owner: str, thread: Thread | None, follows: str) -> None:
-    with contextlib.suppress(NotFound):
-        if thread and runs.get(db, owner, follows).thread_id == thread.id:
-            return
-    raise Invalid(f"follows: no run {follows} in this thread", param="follows")
 
 
 def _accept(db: Db, thread: Thread, new: NewRun, once: Once | None, most_queued: int | None) -> Run:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import and_, bindparam, func, insert, or_, select, update
 
-from longwick import search
+from longwick import branches, search
 from longwick.database import Db, utc_now
 from longwick.errors import BadCursor, NotFound
 from longwick.ids import new_id
@@ -231,37 +231,14 @@ def list_messages(db: Db, thread_id: str, *, limit: int = 100, after: str | None
 def history(db: Db, run: Run) -> list[tuple[Role, str]]:
     """What was said on a run's branch before its turn, by whom: what an agent that holds nothing has to be told."""
     said = db.execute(_HISTORY, {"thread": run.thread_id, "before": run.turn}).all()
-    branch = _branch(db, run) if said else None
+    branch = branches.find_turns_before(db, run) if said else None
     return [(role, text) for role, text, turn in said if branch is None or turn in branch]
-
-
-def _branch(db: Db, run: Run) -> set[int] | None:
-    """The turns that a run follows, one after the other; None where its thread has no branches."""
-    asked = {"thread": run.thread_id, "upto": run.turn}
-    if db.scalar(_FORKS, asked) is None:
-        return None
-    turns = {row.turn: row for row in db.execute(_TURNS, asked)}
-    turn_of = {row.id: row.turn for row in turns.values()}
-    told: set[int] = set()
-    at = run.turn
-    while at in turns:
-        follows = turns[at].follows
-        # A run is accepted after the one that it follows, so this comes to an end.
-        at = turn_of.get(follows, 0) if follows else at - 1
-        told.add(at)
-    return told
 
 
 _HISTORY = (
     select(Message.role, Message.text, Message.turn)
     .where(Message.thread_id == bindparam("thread"), Message.turn < bindparam("before"))
     .order_by(Message.turn, Message.role.desc(), Message.id)
-)
-_FORKS = select(Run.id).where(
-    Run.thread_id == bindparam("thread"), Run.turn <= bindparam("upto"), Run.follows.is_not(None)
-)
-_TURNS = select(Run.id, Run.turn, Run.follows).where(
-    Run.thread_id == bindparam("thread"), Run.turn <= bindparam("upto")
 )
 
 

@@ -95,6 +95,15 @@ test("a text that counts takes the place of its deltas, and one that is too larg
   assert.deepEqual(view.parts.map((part) => /** @type {any} */ (part).text), ["final", "long"]);
 });
 
+test("what a tool is asked is seen while it is written, and what a user adds where it was heard", () => {
+  const begun = reduce(
+    emptyView(),
+    events(["tool.delta", { tool_call_id: "t1", name: "sh", text: '{"a"' }], ["tool.delta", { tool_call_id: "t1", text: ":1}" }], ["input.delivered", { message_id: "m1", text: "and b" }]),
+  );
+  const [tool, said] = /** @type {any[]} */ (begun.parts);
+  assert.deepEqual([tool.name, tool.input, tool.done, said.kind, said.text], ["sh", '{"a":1}', false, "said", "and b"]);
+});
+
 test("an unknown event is passed over", () => {
   assert.deepEqual(reduce(emptyView(), events(["later.invention", { a: 1 }])).parts, []);
 });

@@ -97,6 +97,7 @@ def test_everything_can_be_done_with_keys(open_tab: OpenTab, stack: Stack) -> No
     expect(tab.page.locator(".welcome")).to_be_visible()
     expect(tab.input).to_be_focused()
     keys.press("Control+k")
+    expect(tab.page.locator("#search")).to_be_focused()
     keys.press("Tab")
     expect(tab.page.locator("#threads .thread a").first).to_be_focused()
     keys.press("Enter")

@@ -21,6 +21,17 @@ def test_enter_sends_and_shift_enter_makes_a_new_line(open_tab: OpenTab) -> None
     expect(tab.turn().locator(".bubble")).to_have_text("one\ntwo")
 
 
+def test_of_a_long_message_the_beginning_is_shown_until_all_of_it_is_wanted(open_tab: OpenTab) -> None:
+    tab = open_tab()
+    tab.send("say 1 0" + " \n" * 60 + "; say 1 0")
+    tab.wait_for_end()
+    bubble = tab.turn().locator(".bubble")
+    short = bubble.evaluate("bubble => bubble.clientHeight")
+    tab.button("Show all of it").click()
+    expect(tab.button("Show less")).to_be_visible()
+    assert bubble.evaluate("bubble => bubble.clientHeight") > 3 * short
+
+
 def test_a_draft_is_kept_for_each_thread(open_tab: OpenTab) -> None:
     tab = open_tab()
     tab.send("say 1 0")
@@ -59,10 +70,10 @@ def test_messages_that_wait_are_shown_changed_and_withdrawn(open_tab: OpenTab, t
     ).to_contain_text('"assistant", "0 1 "')
 
 
-def test_a_message_may_stop_what_goes_on(open_tab: OpenTab, tmp_path: Path) -> None:
+def test_a_message_may_stop_what_goes_on(open_tab: OpenTab) -> None:
     tab = open_tab()
-    tab.send(f"say 2 0; wait {tmp_path / 'never'}")
-    expect(tab.turn()).to_contain_text("0 1")
+    tab.send("Tell me slowly for 60 s about the sea", agent="demo")
+    expect(tab.turn()).to_contain_text("second 1 of 60")
     tab.page.get_by_label("While an answer is on its way").select_option("interrupt")
     tab.send("say 3 0")
     tab.wait_for_end(2)
@@ -104,3 +115,16 @@ def test_a_background_run_and_an_agents_choice_are_kept_to(open_tab: OpenTab) ->
     assert [(run["kind"], run["agent"]) for run in tab.runs()] == [("background", "script")]
     tab.page.reload()
     expect(tab.page.locator("#agent")).to_have_value("script")
+
+
+def test_an_agent_at_work_can_be_told_more(open_tab: OpenTab) -> None:
+    tab = open_tab()
+    tab.send("Tell me slowly for 3 s about the sea", agent="listener")
+    expect(tab.turn()).to_contain_text("second 1 of 3")
+    tab.page.get_by_label("While an answer is on its way").select_option("steer")
+    tab.send("and the moon", agent="listener")
+    expect(tab.turn().locator(".steered")).to_have_text("and the moon")
+    expect(tab.input).to_have_value("")
+    tab.wait_for_end()
+    expect(tab.turn()).to_contain_text("Meanwhile you added: “and the moon”")
+    assert len(tab.runs()) == 1

@@ -57,6 +57,7 @@ def test_what_came_to_its_end_unseen_is_marked_until_it_is_seen(
     tab = open_tab()
     item = tab.page.locator(f"#threads li:has(a[href='#{run['thread_id']}'])")
     expect(item).to_have_class(re.compile("running"))
+    expect(tab.page.locator(".tray-button .badge")).to_be_visible()
     gate.touch()
     expect(item).to_have_class(re.compile("unread"))
     expect(tab.page).to_have_title(re.compile(r"^\(1\)"))

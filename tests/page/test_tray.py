@@ -6,6 +6,10 @@ from pathlib import Path
 from playwright.sync_api import expect
 from stack import Stack
 from tab import OpenTab
+from waiting import wait_for
+
+from longwick import approvals, runs
+from longwick.database import Database, Db
 
 # A notification that can be looked at: a browser without a screen shows none.
 NOTIFICATIONS = """
@@ -22,9 +26,8 @@ document.hasFocus = () => !window.away;
 """
 
 
-def test_the_tray_shows_every_run_and_stops_it(open_tab: OpenTab, stack: Stack, tmp_path: Path) -> None:
-    gate = tmp_path / "gate"
-    running = stack.run(f"wait {gate}", kind="background")
+def test_the_tray_shows_every_run_and_stops_it(open_tab: OpenTab, stack: Stack) -> None:
+    running = stack.run("Tell me slowly for 60 s about the sea", "demo", kind="background")
     waiting = stack.run("say 1 0", thread=running["thread_id"])
     tab = open_tab()
     expect(tab.page.locator(".tray-button .badge")).to_have_text("2")
@@ -32,7 +35,7 @@ def test_the_tray_shows_every_run_and_stops_it(open_tab: OpenTab, stack: Stack, 
     tray = tab.page.locator(".tray")
     row = tray.locator(".tray-run.running")
     expect(row).to_contain_text(
-        re.compile(r"Working · script · Background · for [\d.]+ s · last sign of life [\d.]+ s ago")
+        re.compile(r"Working · demo · Background · for [\d.]+ s · last sign of life [\d.]+ s ago")
     )
     expect(tray.locator(".tray-run.queued")).to_contain_text(re.compile(r"Waiting"))
     row.get_by_role("button", name=re.compile("^Stop")).click()
@@ -78,3 +81,37 @@ def test_who_is_away_and_wants_it_is_told_of_an_end_once_and_it_is_withdrawn_whe
     other.page.reload()
     other.wait_for_end()
     assert tab.page.evaluate("told.length") == 0
+
+
+def test_a_question_of_an_agent_is_shown_whole_and_answered(open_tab: OpenTab, stack: Stack, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    asking = stack.run(f"wait {gate}")
+    wait_for(lambda: stack.status(asking) == "running", 10, "the run to be running")
+    record = Database(stack.environ["LONGWICK_DATABASE_URL"])
+
+    def ask(db: Db) -> None:
+        for command in ("rm -r old", "rm -r new"):
+            approvals.request(db, runs.get(db, "local", asking["id"]), "shell", {"command": command}, 60)
+
+    record.write(ask)
+    record.dispose()
+    tab = open_tab(thread=asking["thread_id"])
+    expect(tab.turn().locator(".approval.pending")).to_have_count(2)
+    first = tab.turn().locator(".approval").first
+    expect(first).to_contain_text("The agent wants to use shell")
+    expect(first.locator("pre")).to_contain_text("rm -r old")
+    first.get_by_role("button", name="Allow").click()
+    expect(tab.turn().locator(".approval.allowed")).to_contain_text("rm -r old")
+
+    tab.page.keyboard.press("Control+j")
+    card = tab.page.locator(".tray .approval.pending")
+    expect(card).to_have_count(1)
+    expect(card.locator("pre")).to_contain_text("rm -r new")
+    card.get_by_label("What it should do instead").fill("keep it")
+    card.get_by_role("button", name="Deny").click()
+    expect(card).to_have_count(0)
+    expect(tab.turn().locator(".approval.denied")).to_contain_text("keep it")
+    statuses = {one["status"] for one in stack.get("/approvals")["data"] if one["run_id"] == asking["id"]}
+    assert statuses == {"allowed", "denied"}
+    gate.touch()
+    tab.wait_for_end()

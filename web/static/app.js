@@ -4,7 +4,7 @@ import { render } from "preact";
 import { open as openLine } from "./net/line.js";
 import { loadAgents } from "./state/agents.js";
 import { watchAttention } from "./state/attention.js";
-import { take } from "./state/feed.js";
+import { take, watchApprovals } from "./state/feed.js";
 import { filesOpen, shown } from "./state/panel.js";
 import { threadId } from "./state/route.js";
 import { open } from "./state/thread.js";
@@ -21,6 +21,7 @@ threadId.subscribe((id) => {
 });
 openLine(take);
 watchAttention();
+watchApprovals();
 void attempt(loadThreads);
 void attempt(loadAgents);
 addEventListener("focus", refreshSoon);

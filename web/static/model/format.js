@@ -12,7 +12,7 @@ const number = new Intl.NumberFormat(language);
 export function span(milliseconds) {
   const seconds = Math.max(0, milliseconds) / 1000;
   if (seconds < 0.1) return t("span.moment");
-  if (seconds < 10) return t("span.seconds", { n: seconds.toFixed(1) });
+  if (seconds < 10) return t("span.seconds", { n: Number.isInteger(seconds) ? seconds : seconds.toFixed(1) });
   if (seconds < 60) return t("span.seconds", { n: Math.round(seconds) });
   const minutes = Math.floor(seconds / 60);
   if (minutes < 60) return t("span.minutes", { m: minutes, s: Math.round(seconds % 60) });

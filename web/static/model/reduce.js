@@ -9,7 +9,7 @@
  * @typedef {{ kind: "text", id: string, text: string, done: boolean, partial: boolean, base: string }} TextPart
  * @typedef {{ kind: "thought", id: string, text: string, done: boolean, from: string, to: string }} ThoughtPart
  * @typedef {{ kind: "tool", id: string, name: string, input: any, output: any, done: boolean, wrong: boolean,
- *   cut: boolean, from: string, to: string, large: Large | null }} ToolPart
+ *   cut: boolean, inner: boolean, from: string, to: string, large: Large | null }} ToolPart
  * @typedef {{ kind: "artifact", id: string, artifact: Artifact }} ArtifactPart
  * @typedef {{ kind: "notice", id: string, level: string, code: string, message: string }} NoticePart
  * @typedef {{ kind: "lost", id: string, reason: string, resumed: boolean }} LostPart
@@ -94,7 +94,7 @@ const FOLDS = {
     part.done = true;
     part.partial = Boolean(data.partial);
   },
-  "message.added": (view, data, event) => {
+  "input.delivered": (view, data, event) => {
     view.parts.push({ kind: "said", id: data.message_id ?? `said${event.seq}`, text: data.text ?? "" });
   },
   "reasoning.delta": (view, data, event) => {
@@ -108,9 +108,14 @@ const FOLDS = {
     part.done = true;
     part.to = event.at;
   },
+  "tool.delta": (view, data, event) => {
+    const part = tool(view, data.tool_call_id, event.at);
+    Object.assign(part, { name: data.name ?? part.name, input: (part.input ?? "") + data.text });
+  },
   "tool.started": (view, data, event) => {
     const part = tool(view, data.tool_call_id, event.at);
     Object.assign(part, { name: data.name ?? "", input: data.input, large: large(data, event) });
+    part.inner = Boolean(data.parent_tool_call_id);
   },
   "tool.completed": (view, data, event) => {
     const part = tool(view, data.tool_call_id, event.at);
@@ -187,7 +192,7 @@ function thought(view, id, at) {
 /** @param {View} view @param {string} id @param {string} at @returns {ToolPart} */
 function tool(view, id, at) {
   /** @type {ToolPart} */
-  const begun = { kind: "tool", id, name: "", input: null, output: null, done: false, wrong: false, cut: false, from: at, to: at, large: null };
+  const begun = { kind: "tool", id, name: "", input: null, output: null, done: false, wrong: false, cut: false, inner: false, from: at, to: at, large: null };
   return part(view, "tool", id, () => begun);
 }
 

@@ -1,6 +1,6 @@
 // How all of my runs are, wherever they were started: what the tray shows.
 
-import { computed, signal } from "@preact/signals";
+import { computed, effect, signal, untracked } from "@preact/signals";
 import { get } from "../net/api.js";
 import { isOver } from "../model/reduce.js";
 import { finished } from "./attention.js";
@@ -8,6 +8,8 @@ import { refreshSoon } from "./threads.js";
 import { changed as changedInThread, saved } from "./thread.js";
 
 /** @import { Approval, Run } from "../types.js" */
+
+const APPROVALS_MS = 3000;
 
 /** @type {import("@preact/signals").Signal<Map<string, Run>>} */
 export const runs = signal(new Map());
@@ -20,6 +22,8 @@ export const knowsApprovals = signal(true);
 export const signs = new Map();
 
 let hadSnapshot = false;
+/** Whether the questions were asked for before: what was there then is no news. */
+let looked = false;
 
 /** @param {any[]} frames */
 export function take(frames) {
@@ -40,7 +44,6 @@ export function take(frames) {
     if (frame.type === "run") {
       const old = next.get(frame.run.id);
       if (old && !isOver(old.status) && isOver(frame.run.status)) finished(frame.run);
-      if (old && old.status !== "waiting" && frame.run.status === "waiting") finished(frame.run);
       next.set(frame.run.id, frame.run);
       changedInThread(frame.run);
     }
@@ -48,16 +51,30 @@ export function take(frames) {
   }
   runs.value = new Map([...next].sort(([one], [other]) => (one < other ? 1 : -1)));
   refreshSoon();
-  if ([...next.values()].some(({ status }) => status === "waiting") || approvals.value.length) void loadApprovals();
 }
 
 export async function loadApprovals() {
   if (!knowsApprovals.value) return;
   try {
+    const before = new Set(approvals.value.map(({ id }) => id));
     approvals.value = (await get("/approvals?status=pending")).data;
+    for (const { id, run_id } of approvals.value) {
+      const run = runs.value.get(run_id);
+      if (looked && run && !before.has(id)) finished({ ...run, status: "waiting" });
+    }
+    looked = true;
   } catch (error) {
     if (/** @type {any} */ (error).status === 404) knowsApprovals.value = false;
   }
+}
+
+/** While anything is at work, it may have a question: the feed tells of none. */
+export function watchApprovals() {
+  effect(() => {
+    if (active.value.length) void untracked(loadApprovals);
+    const timer = active.value.length ? setInterval(() => void loadApprovals(), APPROVALS_MS) : undefined;
+    return () => clearInterval(timer);
+  });
 }
 
 /** Asks how far the runs are that are under way: the feed tells of their status alone. */

@@ -156,7 +156,7 @@ function Chooser() {
       <option value="">${t("agent.default")}</option>
       ${agents.value.map(
         ({ id, name, available, reason }) =>
-          html`<option key=${id} value=${id} disabled=${!available}>${available ? name : t("agent.missing", { name, reason: reason ?? "" })}</option>`,
+          html`<option key=${id} value=${id} disabled=${!available} title=${reason}>${available ? name : t("agent.missing", { name })}</option>`,
       )}
     </select>
     ${models.length > 0 &&

@@ -50,7 +50,7 @@ function Tool({ part, live, run }) {
   const running = live && !part.done;
   const state = running ? "running" : part.wrong ? "wrong" : part.done && !part.cut ? "done" : "cut";
   return html`
-    <details class="fold tool ${state}">
+    <details class="fold tool ${state} ${part.inner ? "inner" : ""}">
       <summary>
         <span class="mark"><${Icon} name=${{ running: "tool", wrong: "warn", done: "check", cut: "cross" }[state]} size=${15} /></span>
         <span class="tool-name">${toolName(part.name) || t("tool.some")}</span>

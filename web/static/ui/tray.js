@@ -72,6 +72,9 @@ function Bell() {
   </button>`;
 }
 
+/** In whole seconds. @param {number} moment */
+const since = (moment) => span(Math.max(1, Math.round((Date.now() - moment) / 1000)) * 1000);
+
 /** @param {Run} run */
 const titleOf = (run) => threads.value?.find(({ id }) => id === run.thread_id)?.title || run.input.split("\n")[0];
 
@@ -88,13 +91,13 @@ function Active({ run }) {
   const facts = [
     run.agent,
     run.kind === "background" && t("background"),
-    run.started_at && t("tray.for", { span: span(Date.now() - Date.parse(run.started_at)) }),
-    run.status === "running" && sign && t("tray.sign", { span: span(Math.max(1000, Date.now() - sign.at)) }),
+    run.started_at && t("tray.for", { span: since(Date.parse(run.started_at)) }),
+    run.status === "running" && sign && t("tray.sign", { span: since(sign.at) }),
     run.cost_usd && money(run.cost_usd),
   ].filter(Boolean);
   const state = run.cancel_requested_at
     ? t("state.stopping")
-    : run.status === "queued" && run.queue_position !== null
+    : run.status === "queued" && run.queue_position
       ? t("state.queued.position", { n: run.queue_position })
       : t(`state.${run.status}`);
   return html`

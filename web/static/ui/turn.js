@@ -13,6 +13,9 @@ import { ArtifactCard, PartView } from "./parts.js";
 
 /** @import { Turn } from "../state/turn.js" */
 
+const LONG_CHARACTERS = 1500;
+const LONG_LINES = 20;
+
 /** @param {{ turn: Turn, siblings: string[] }} props */
 export function TurnView({ turn, siblings }) {
   const run = turn.run.value;
@@ -67,7 +70,7 @@ function Asked({ turn, siblings }) {
       ${attached.length > 0 && html`<div class="attached">${attached.map((artifact) => html`<${ArtifactCard} key=${artifact.id} part=${{ artifact }} />`)}</div>`}
       ${editing
         ? html`<${Editor} text=${text} save=${save} cancel=${() => setEditing(false)} />`
-        : text && html`<div class="bubble">${text}</div>`}
+        : text && html`<${Bubble} text=${text} />`}
       <div class="asked-foot">
         ${siblings.length > 1 &&
         html`<span class="forks">
@@ -82,6 +85,16 @@ function Asked({ turn, siblings }) {
         </span>`}
       </div>
     </div>
+  `;
+}
+
+/** What was asked; of a long text the beginning, until all of it is wanted. @param {{ text: string }} props */
+function Bubble({ text }) {
+  const [whole, setWhole] = useState(false);
+  const isLong = text.length > LONG_CHARACTERS || text.split("\n").length > LONG_LINES;
+  return html`
+    <div class="bubble ${isLong && !whole ? "long" : ""}">${text}</div>
+    ${isLong && html`<button type="button" class="plain" onClick=${() => setWhole(!whole)}>${t(whole ? "asked.less" : "asked.more")}</button>`}
   `;
 }
 
@@ -163,17 +176,17 @@ function Foot({ turn }) {
     run.agent,
     view.model ?? run.model,
     view.milliseconds !== null && span(view.milliseconds),
-    tokens > 0 && t("foot.tokens", { n: count(tokens) }),
+    tokens > 0 && t("foot.tokens", { n: tokens, shown: count(tokens) }),
     typeof view.cost === "number" && view.cost > 0 && money(view.cost),
   ].filter(Boolean);
   return html`
     <footer class="foot">
+      <small title=${exactly(run.finished_at ?? view.lastAt ?? run.created_at)}>${facts.join(" · ")}</small>
       <span class="quiet">
         <${IconButton} name="copy" size=${16} label=${t("copy.answer")} onClick=${() => void copyTelling(text())} />
         <${IconButton} name="again" size=${16} class="again" label=${t("retry")} onClick=${() => retry(turn)} />
         <${IconButton} name="branch" size=${16} class="branch" label=${t("branch.here")} onClick=${() => (branchAt.value = turn.id)} />
       </span>
-      <small title=${exactly(run.finished_at ?? view.lastAt ?? run.created_at)}>${facts.join(" · ")}</small>
     </footer>
   `;
 }
