@@ -16,7 +16,6 @@ AGENTS = {
     "claude": "claude",
     "codex": "codex",
     "gemini": "acp",
-    "claude-acp": "acp",
     "codex-acp": "acp",
 }
 BASH = 'Bash {"command": "echo made > artifacts.txt", "description": "make"}'

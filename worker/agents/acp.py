@@ -34,6 +34,8 @@ CAREFUL = {
     "CLAUDE_CODE_DISABLE_ATTACHMENTS": "1",
     # In a folder that it does not trust, Gemini CLI leaves out the tools that it is given, without a word.
     "GEMINI_CLI_TRUST_WORKSPACE": "true",
+    # It would start itself a second time, to be given more memory, which takes as long again.
+    "GEMINI_CLI_NO_RELAUNCH": "true",
 }
 
 
