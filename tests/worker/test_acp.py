@@ -14,7 +14,7 @@ from longwick.approvals import Decision
 from longwick.events import EventType
 from longwick.profiles import Profile
 from longwick.transcript import Transcript
-from worker.agents import Ask, End, Meant, Reply, Said, Turn
+from worker.agents import Ask, End, Meant, Picture, Reply, Said, Turn
 from worker.agents.acp import Acp
 
 AGENTS = ("gemini-0.61.0", "claude-agent-acp-0.49.0", "codex-acp-0.16.0")
@@ -163,6 +163,17 @@ def test_without_our_tools_no_turn_begins(offers: dict[str, Any]) -> None:
     [end] = _translated(adapter, {"id": "initialize", "result": {"agentCapabilities": offers}})
     assert isinstance(end, End)
     assert (end.error_code, end.kill) == ("mcp_unavailable", True)
+
+
+@pytest.mark.parametrize("sees", [True, False])
+def test_an_agent_that_takes_no_images_is_given_none_and_it_is_said(sees: bool) -> None:
+    adapter = _adapter(pictures=[Picture("dot.png", "image/png", b"png")])
+    offers = {"agentCapabilities": {"promptCapabilities": {"image": sees}}}
+    _translated(adapter, {"id": "initialize", "result": offers})
+    *notices, prompt = _translated(adapter, {"id": "session/new", "result": {"sessionId": "s"}})
+    assert isinstance(prompt, Reply)
+    assert (b'"image/png"' in prompt.data) is sees
+    assert len(notices) == (0 if sees else 1)
 
 
 def test_the_token_is_given_to_the_agent_alone() -> None:
