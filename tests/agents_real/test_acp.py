@@ -3,8 +3,9 @@
 import json
 
 import pytest
-from real_agents import RealAgents
+from real_agents import BASH, SHELLS, RealAgents
 from stack import check_whole
+from waiting import wait_for
 
 AGENTS = ("gemini", "claude-acp", "codex-acp")
 COMMANDS = {"gemini": "/memory show", "claude-acp": "/context", "codex-acp": "/compact"}
@@ -36,3 +37,18 @@ def test_no_token_is_shown_or_sent_to_a_model(real: RealAgents) -> None:
     run = real.stack.settled(real.stack.run("tools", agent="claude-acp"), 60)
     assert "mcp__longwick__save_artifact" in json.loads(run["output_text"])
     assert "Bearer" not in json.dumps([request.body for request in real.provider("claude-acp").asked[before:]])
+
+
+@pytest.mark.parametrize("agent", AGENTS)
+def test_leave_that_comes_when_the_agent_is_gone_is_used_by_the_next(agent: str, real: RealAgents) -> None:
+    stack = real.stack
+    run = stack.run(f"text Asking.; tool {SHELLS.get(agent, BASH)}; text Told.", agent=agent)
+    wait_for(lambda: stack.status(run) == "waiting", 40, "the run to be parked")
+    [asked] = [each for each in stack.get("/approvals?status=pending")["data"] if each["run_id"] == run["id"]]
+    stack.post(f"/approvals/{asked['id']}", {"decision": "allow"}, 200)
+    ended = stack.settled(run, 60)
+    assert (ended["status"], ended["output_text"].split()) == ("succeeded", ["Asking.", "Told."]), ended["error"]
+    log = stack.log_of(run)
+    check_whole(log)
+    assert [event["type"] for event in log].count("approval.requested") == 1
+    assert [event["data"]["is_error"] for event in log if event["type"] == "tool.completed"][-1] is False

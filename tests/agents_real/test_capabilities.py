@@ -5,7 +5,7 @@ import signal
 from typing import Any
 
 import pytest
-from real_agents import RealAgents
+from real_agents import BASH, SHELLS, RealAgents
 from stack import Json, Stack, check_whole
 from waiting import wait_for
 
@@ -16,17 +16,8 @@ AGENTS = {
     "claude": "claude",
     "codex": "codex",
     "gemini": "acp",
-    "claude-acp": "acp",
     "codex-acp": "acp",
 }
-BASH = 'Bash {"command": "echo made > artifacts.txt", "description": "make"}'
-SHELLS = {
-    "codex": 'exec_command {"cmd": "touch artifacts.txt"}',
-    "codex-acp": 'exec_command {"cmd": "touch artifacts.txt", "sandbox_permissions": "require_escalated",'
-    ' "justification": "May I?"}',
-    "gemini": 'run_shell_command {"command": "touch artifacts.txt", "description": "make"}',
-}
-"""How each is made to use its own shell, where that is not called Bash."""
 TRIED = [(agent, able) for agent, adapter in AGENTS.items() for able in CAPABILITIES[adapter]]
 
 

@@ -24,7 +24,7 @@ broke off is not said again. Any other prompt is answered with itself.
 import json
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 Json = dict[str, Any]
@@ -53,6 +53,9 @@ SYNTHETIC = (
 )
 """How texts begin that stand in a user's name and come from a CLI."""
 
+CONTINUING = "(This turn was interrupted by the system"
+RETOLD = re.compile(r"<(user|assistant|tool)>\n(.*?)\n</\1>", re.DOTALL)
+"""The messages of a turn that is to go on, where an agent has no place for them but its prompt."""
 DECODER = json.JSONDecoder()
 
 
@@ -146,6 +149,7 @@ class Conversation:
 
 def answer(conversation: Conversation) -> Iterator[Piece]:
     """The answer, piece by piece; its last is a `Stop`, a `Failure` or a `Cut`."""
+    conversation = replace(conversation, messages=[each for said in conversation.messages for each in _retold(said)])
     asked = conversation.asked
     texts = _written(conversation.messages[asked]) if asked >= 0 else []
     steps = next((found for text in reversed(texts) if (found := parse(text)) is not None), None)
@@ -309,6 +313,14 @@ def _said_since_result(since: Sequence[Message]) -> str:
         elif message.role == "assistant" and not message.calls:
             said += "".join(message.texts)
     return said.strip()
+
+
+def _retold(message: Message) -> list[Message]:
+    """The message, or those that it tells of."""
+    if not any(text.lstrip().startswith(CONTINUING) for text in message.texts):
+        return [message]
+    told = [found for text in message.texts for found in RETOLD.findall(text)]
+    return [Message(role, results=1) if role == "tool" else Message(role, [text]) for role, text in told] or [message]
 
 
 def _written(message: Message) -> list[str]:

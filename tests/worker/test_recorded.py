@@ -1,4 +1,4 @@
-"""What the adapters make of what real CLIs have said, whole and damaged. (ACP: test_acp_recorded.py.)"""
+"""What the adapters make of what real CLIs have said, whole and damaged. (ACP: test_acp.py.)"""
 
 import json
 import random

@@ -34,6 +34,8 @@ CAREFUL = {
     "CLAUDE_CODE_DISABLE_ATTACHMENTS": "1",
     # In a folder that it does not trust, Gemini CLI leaves out the tools that it is given, without a word.
     "GEMINI_CLI_TRUST_WORKSPACE": "true",
+    # It would start itself a second time, to be given more memory, which takes as long again.
+    "GEMINI_CLI_NO_RELAUNCH": "true",
 }
 
 
@@ -116,9 +118,10 @@ class Acp:
                 yield Reply(self._new_session())
             case "session/new":
                 self._session = result["sessionId"]
-                yield Reply(self._choose_model(result) or self._prompt())
+                chosen = self._choose_model(result)
+                yield from [Reply(chosen)] if chosen else self._begin()
             case "model":
-                yield Reply(self._prompt())
+                yield from self._begin()
             case "session/prompt":
                 yield from self._stream.used(result)
                 yield end_of(result, denied=self._denied)
@@ -182,6 +185,11 @@ class Acp:
             chosen = {"sessionId": self._session, "configId": "model", "value": model}
             return _request("session/set_config_option", "model", **chosen)
         return _request("session/set_model", "model", sessionId=self._session, modelId=model)
+
+    def _begin(self) -> Iterator[Meant]:
+        if self._turn.pictures and not self._sees:
+            yield notice("warning", "images_left_out", "The agent takes no images; it is given the words alone.")
+        yield Reply(self._prompt())
 
     def _prompt(self) -> bytes:
         """The turn, after what the agent cannot know; to some, a prompt that begins with a slash is a command."""

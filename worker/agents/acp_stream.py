@@ -158,13 +158,16 @@ def _name_of(said: JsonObject) -> str:
     title, kind = said.get("title") or "", said.get("kind")
     if name := ((said.get("_meta") or {}).get("claudeCode") or {}).get("toolName"):
         return str(name)
+    if kind not in (None, "other"):
+        # Its title may be what the model says of it.
+        return str(kind)
     if found := CODEX_TOOL.fullmatch(title):
         return f"mcp__{found[1]}__{found[2]}"
     if found := GEMINI_TOOL.fullmatch(title):
         return f"mcp__{found[2]}__{found[1]}"
     if found := GEMINI_CALL.match(said["toolCallId"]):
         return f"mcp__{found[1]}__{found[2]}"
-    return title if kind in (None, "other") else str(kind)
+    return str(title)
 
 
 def _output_of(said: JsonObject) -> str:
