@@ -3,7 +3,7 @@
 import os
 import shutil
 from collections.abc import Mapping
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, Field, field_validator, model_validator
 
@@ -61,6 +61,8 @@ class Profile(BaseModel, frozen=True, extra="forbid"):
     models: list[str] = Field(default_factory=list)
     """Those that a run may ask for, the first where it asks for none; with none listed, only the CLI's own choice."""
     system_prompt: str = ""
+    output_schema: dict[str, Any] = Field(default_factory=dict)
+    """Claude and Codex: a JSON Schema that the answer has to fit; it is JSON then."""
     tools: list[str] = Field(default_factory=list)
     """Tools that need nobody's leave, as the CLI names them."""
     mcp_servers: dict[str, McpServer] = Field(default_factory=dict)

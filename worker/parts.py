@@ -95,6 +95,8 @@ def assemble(settings: Settings, lanes: Sequence[RunKind], concurrency: int) -> 
         metrics.CLIS_RUNNING.set_function(lambda: len(live_pids))
         stack.enter_context(metrics.served(settings.worker_metrics_port))
         dispatcher.wake()
+        # Asked once beforehand, as it takes as long as the programs do.
+        threading.Thread(target=lambda: [p.started for p in roster.values()], name="versions", daemon=True).start()
         home = settings.data_dir / "workers" / f"{worker_id}.home"
         yield Parts(
             settings=settings,

@@ -5,9 +5,10 @@ turn's key, anything else by the thread that it names.
 """
 
 import contextlib
+import errno
 import json
 import logging
-import select
+import selectors
 import shutil
 import socket
 import threading
@@ -62,11 +63,15 @@ class SharedServers:
         with self._lock:
             self._servers = [server for server in self._servers if not server.over]
             command = (tuple(launch.argv), tuple(sorted(environ.items())))
-            server = next((each for each in self._servers if each.command == command and each.takes_more), None)
-            if server is None:
-                server = _Server(command, launch.greeting, self._folder / uuid.uuid4().hex[:8])
-                self._servers.append(server)
-            return server.join(launch, stop, wake)
+            for server in self._servers:
+                if server.command == command and (turn := server.find_place(launch, stop, wake)):
+                    return turn
+            server = _Server(command, launch.greeting, self._folder / uuid.uuid4().hex[:8])
+            self._servers.append(server)
+            turn = server.find_place(launch, stop, wake)
+            if turn is None:
+                raise OSError(errno.EIO, "it ended at once")
+            return turn
 
 
 class SharedTurn:
@@ -75,11 +80,13 @@ class SharedTurn:
     def __init__(self, server: "_Server", key: str, stop: Callable[[], bytes], wake: int) -> None:
         self._server = server
         self._stop = stop
-        self._wake = wake
         self._lines: deque[bytes | Overlong] = deque()
         self._ears, self._mouth = socket.socketpair()
         self._ears.setblocking(False)
         self._mouth.setblocking(False)
+        self._selector = selectors.DefaultSelector()
+        for ear in (self._ears.fileno(), wake):
+            self._selector.register(ear, selectors.EVENT_READ)
         self.key = key
         self.thread = ""
         self.waiting_bytes = 0
@@ -92,14 +99,18 @@ class SharedTurn:
         return self
 
     def __exit__(self, *exc: object) -> None:
+        if not self.ended:
+            # Its server would go on with it, or wait for an answer that never comes.
+            self.write(self._stop())
         self._server.leave(self)
+        self._selector.close()
         self._ears.close()
         self._mouth.close()
 
     def poll(self, seconds: float) -> list[bytes | Overlong]:
         """Wait at most `seconds`; what the server has said about this turn."""
         if not self._lines and not self.ended:
-            select.select([self._ears.fileno(), self._wake], [], [], seconds)
+            self._selector.select(seconds)
         with contextlib.suppress(BlockingIOError):
             self._ears.recv(4096)
         lines: list[bytes | Overlong] = []
@@ -177,16 +188,13 @@ class _Server:
         if self._started[0] is not None:
             raise self._started[0]
 
-    @property
-    def takes_more(self) -> bool:
-        return not self.over and not self._retired
-
-    def join(self, launch: Launch, stop: Callable[[], bytes], wake: int) -> SharedTurn:
-        turn = SharedTurn(self, launch.key, stop, wake)
+    def find_place(self, launch: Launch, stop: Callable[[], bytes], wake: int) -> SharedTurn | None:
+        """A turn that has begun here; None where the server takes no more."""
         with self._lock:
+            if self.over or self._retired:
+                return None
+            turn = SharedTurn(self, launch.key, stop, wake)
             self._turns.append(turn)
-            if self.over:
-                turn.end(-9)
         self.write(launch.opening)
         return turn
 

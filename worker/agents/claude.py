@@ -120,6 +120,8 @@ def command_line(profile: Profile, turn: Turn) -> list[str]:
         argv += ["--allowedTools", ",".join(allowed)]
     if model := turn.model or next(iter(profile.models), None):
         argv += ["--model", model]
+    if profile.output_schema:
+        argv += ["--json-schema", json.dumps(profile.output_schema)]
     if profile.max_turns is not None:
         argv += ["--max-turns", str(profile.max_turns)]
     limits = [limit for limit in (turn.max_cost_usd, profile.max_cost_usd) if limit is not None]

@@ -79,7 +79,8 @@ class Codex:
         items = [*_history(self._turn)]
         if items:
             yield self._ask("thread/inject_items", {"threadId": thread, "items": items})
-        yield self._ask("turn/start", {"threadId": thread, "input": self._input()})
+        schema = {"outputSchema": self._profile.output_schema} if self._profile.output_schema else {}
+        yield self._ask("turn/start", {"threadId": thread, "input": self._input(), **schema})
 
     def _input(self) -> list[JsonObject]:
         turn = self._turn
