@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 from scene import OWNER
 
-from longwick import cancellation, editing, events, leases, runs, submission, threads
+from longwick import approvals, cancellation, editing, events, leases, runs, submission, threads
 from longwick.audit import audit_run
 from longwick.database import Database, Db
 from longwick.editing import Edit
@@ -25,7 +25,7 @@ from longwick.runs import MOST_ATTEMPTS, NewRun
 from longwick.submission import IfBusy, Once
 
 WORKER = "wrk_life"
-ACTIVE = (RunStatus.QUEUED, RunStatus.RUNNING)
+ACTIVE = (RunStatus.QUEUED, RunStatus.RUNNING, RunStatus.WAITING)
 PICK = st.integers(0, 30)
 MACHINES = itertools.count()
 
@@ -41,6 +41,10 @@ class Known:
     attempt: int = 0
     spawned: bool = False
     wanted_cancelled: bool = False
+    parked: int = 0
+    """How many of its attempts ended to wait for a decision."""
+    asked: list[str] = field(default_factory=list)
+    """Approvals that nobody has decided, as long as its attempt asks or it waits for them."""
     seen: list[Held] = field(default_factory=list)
     """Leases as sweepers have seen them, some of them long ago."""
 
@@ -48,6 +52,11 @@ class Known:
     def waits(self) -> bool:
         """For its first start."""
         return self.status is RunStatus.QUEUED and self.attempt == 0
+
+    @property
+    def tries(self) -> int:
+        """Attempts that were not just parked."""
+        return self.attempt - self.parked
 
 
 class Life(RuleBasedStateMachine):
@@ -58,6 +67,7 @@ class Life(RuleBasedStateMachine):
         self.database = database
         self.number = next(MACHINES)
         self.runs: list[Known] = []
+        self.approvals: dict[str, Known] = {}
         self.deleted: set[str] = set()
         self.keys: dict[str, Known] = {}
         self.texts: dict[str, str] = {}
@@ -70,8 +80,9 @@ class Life(RuleBasedStateMachine):
 
     def cancelled(self, run: Known) -> None:
         """The model's side of a wish to cancel."""
-        if run.status is RunStatus.QUEUED:
+        if run.status in (RunStatus.QUEUED, RunStatus.WAITING):
             run.status = RunStatus.CANCELLED
+            run.asked.clear()
         elif run.status is RunStatus.RUNNING:
             run.wanted_cancelled = True
 
@@ -125,6 +136,7 @@ class Life(RuleBasedStateMachine):
         if run.status is RunStatus.QUEUED and self.busy(run.thread)[0] is run:
             assert claimed is not None
             run.status, run.attempt, run.spawned = RunStatus.RUNNING, run.attempt + 1, False
+            run.asked.clear()
         else:
             assert claimed is None
 
@@ -177,9 +189,10 @@ class Life(RuleBasedStateMachine):
         assert (recovered is not None) == (self.holds(run, held.attempt) and in_time)
         if recovered is None:
             return
+        run.asked.clear()
         if run.wanted_cancelled:
             run.status = RunStatus.CANCELLED
-        elif (not run.spawned or run.may_retry) and run.attempt < MOST_ATTEMPTS:
+        elif (not run.spawned or run.may_retry) and run.tries < MOST_ATTEMPTS:
             run.status = RunStatus.QUEUED
         else:
             run.status = RunStatus.FAILED
@@ -240,6 +253,7 @@ class Life(RuleBasedStateMachine):
         assert (ended is not None) == self.holds(run, attempt)
         if ended is not None:
             run.status = RunStatus.CANCELLED if run.wanted_cancelled else status
+            run.asked.clear()
 
     @precondition(lambda self: self.runs)
     @rule(number=PICK, late=st.booleans())
@@ -248,10 +262,58 @@ class Life(RuleBasedStateMachine):
         run = self.pick(number)
         attempt = run.attempt - late
         again = self.database.write(lambda db: runs.requeue(db, run.id, attempt, "test"))
-        may = (not run.spawned or run.may_retry) and not run.wanted_cancelled and run.attempt < MOST_ATTEMPTS
+        may = (not run.spawned or run.may_retry) and not run.wanted_cancelled and run.tries < MOST_ATTEMPTS
         assert (again is not None) == (self.holds(run, attempt) and may)
         if again is not None:
             run.status = RunStatus.QUEUED
+            run.asked.clear()
+
+    @precondition(lambda self: self.runs)
+    @rule(number=PICK)
+    def ask(self, number: int) -> None:
+        """The agent of a run wants to use a tool."""
+        run = self.pick(number)
+        now = self.database.read(lambda db: db.get_one(Run, run.id))
+
+        def request() -> str:
+            return self.database.write(lambda db: approvals.request(db, now, "Bash", {}, 60).id)
+
+        if run.status is RunStatus.RUNNING:
+            run.asked.append(request())
+            self.approvals[run.asked[-1]] = run
+        else:
+            expect(Fenced, request)
+
+    @precondition(lambda self: self.runs)
+    @rule(number=PICK, late=st.booleans())
+    def park(self, number: int, late: bool) -> None:
+        """A worker keeps a CLI waiting no longer."""
+        run = self.pick(number)
+        attempt = run.attempt - late
+        parked = self.database.write(lambda db: approvals.park(db, run.id, attempt, []))
+        assert (parked is not None) == (self.holds(run, attempt) and not run.wanted_cancelled)
+        if parked is not None:
+            run.parked += 1
+            run.status = RunStatus.WAITING if run.asked else RunStatus.QUEUED
+
+    @precondition(lambda self: self.approvals)
+    @rule(number=PICK, allowed=st.booleans())
+    def decide(self, number: int, allowed: bool) -> None:
+        """Somebody allows or denies: in time, once more, or when nobody waits for it any more."""
+        approval, run = list(self.approvals.items())[number % len(self.approvals)]
+
+        def decide() -> None:
+            self.database.write(lambda db: approvals.decide(db, OWNER, approval, allowed))
+
+        if run.thread in self.deleted:
+            expect(NotFound, decide)
+        elif approval not in run.asked:
+            expect(Conflict, decide)
+        else:
+            decide()
+            run.asked.remove(approval)
+            if run.status is RunStatus.WAITING and not run.asked:
+                run.status = RunStatus.QUEUED
 
     @precondition(lambda self: self.runs)
     @rule(number=PICK)
