@@ -23,7 +23,7 @@ from worker.agents import Ask, End, Launch, Meant, Reply, Turn
 from worker.agents.acp_end import end_of, failure_of
 from worker.agents.acp_stream import AcpStream
 from worker.agents.continuing import CHAT_PROMPT, continuation
-from worker.agents.lines import parse_object, unreadable
+from worker.agents.lines import parse_object, understand
 
 VERSION = 1
 AUTH_REQUIRED = -32000
@@ -61,15 +61,7 @@ class Acp:
         return Launch(self._profile.command, CAREFUL, hello)
 
     def translate(self, line: bytes, shown: Transcript) -> Iterator[Meant]:
-        said = parse_object(line)
-        if said is None:
-            yield from unreadable(line)
-            return
-        try:
-            yield from self._mean(said, shown)
-        except (KeyError, TypeError, AttributeError, IndexError) as error:
-            words = f"A message is not as the protocol has it ({error!r}): {shorten(json.dumps(said))}"
-            yield notice("info", "unknown_message", words)
+        return understand(line, parse_object(line), lambda said: self._mean(said, shown))
 
     def interrupt(self) -> bytes:
         if not self._session:

@@ -11,7 +11,7 @@ from longwick.text import shorten
 from longwick.transcript import Transcript
 from worker.agents import Ask, End, Meant
 from worker.agents.failing import provider_failure
-from worker.agents.lines import parse, unreadable
+from worker.agents.lines import parse, understand
 
 QUIET = {
     # Of no use to a reader: its own bookkeeping.
@@ -43,15 +43,7 @@ class ClaudeStream:
         return bool(self._running) or at_rest
 
     def translate(self, line: bytes, shown: Transcript) -> Iterator[Meant]:
-        said = parse(line)
-        if said is None:
-            yield from unreadable(line)
-            return
-        try:
-            yield from self._mean(said, shown)
-        except (KeyError, TypeError, AttributeError, IndexError) as error:
-            words = f"A message of type {shorten(said['type'])!r} is not as it was known to be ({error!r})."
-            yield notice("info", "unknown_message", words)
+        return understand(line, parse(line), lambda said: self._mean(said, shown))
 
     def _mean(self, said: JsonObject, shown: Transcript) -> Iterator[Meant]:
         match said["type"]:

@@ -11,7 +11,7 @@ from longwick.text import shorten
 from longwick.transcript import Transcript
 from worker.agents import Ask, End, Meant, Reply
 from worker.agents.failing import provider_failure
-from worker.agents.lines import parse_object, unreadable
+from worker.agents.lines import parse_object, understand
 
 QUIET = (
     # Of no use to a reader: its own bookkeeping, and what is told by the completed item once more.
@@ -49,20 +49,14 @@ class CodexStream:
         self._commands: dict[str, JsonObject] = {}
 
     def translate(self, line: bytes, shown: Transcript, asker: Asker) -> Iterator[Meant]:
-        said = parse_object(line)
-        if said is None:
-            yield from unreadable(line)
-            return
-        try:
-            if "method" not in said:
-                yield from self._answered(said, asker)
-            elif "id" in said:
-                yield from self._asked(said)
-            else:
-                yield from self._told(said["method"], said.get("params") or {}, shown)
-        except (KeyError, TypeError, AttributeError, IndexError) as error:
-            words = f"A message {shorten(str(said.get('method')))!r} is not as it was known to be ({error!r})."
-            yield notice("info", "unknown_message", words)
+        return understand(line, parse_object(line), lambda said: self._mean(said, shown, asker))
+
+    def _mean(self, said: JsonObject, shown: Transcript, asker: Asker) -> Iterator[Meant]:
+        if "method" not in said:
+            return self._answered(said, asker)
+        if "id" in said:
+            return self._asked(said)
+        return self._told(said["method"], said.get("params") or {}, shown)
 
     def _answered(self, said: JsonObject, asker: Asker) -> Iterator[Meant]:
         method = asker.asked_for(said.get("id"))

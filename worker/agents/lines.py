@@ -2,7 +2,8 @@
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 from longwick.events import Event, notice
 from longwick.models import JsonObject
@@ -22,6 +23,23 @@ def parse_object(line: bytes) -> JsonObject | None:
     except (ValueError, RecursionError):
         return None
     return said if isinstance(said, dict) else None
+
+
+Item = TypeVar("Item")
+
+
+def understand(
+    line: bytes, said: JsonObject | None, mean: Callable[[JsonObject], Iterator[Item]]
+) -> Iterator[Item | Event]:
+    """What a line means; a notice where it is no message, or none as the CLI was known to write them."""
+    if said is None:
+        yield from unreadable(line)
+        return
+    try:
+        yield from mean(said)
+    except (KeyError, TypeError, AttributeError, IndexError) as error:
+        words = f"A message is not as it was known to be ({error!r}): {shorten(json.dumps(said))}"
+        yield notice("info", "unknown_message", words)
 
 
 def unreadable(line: bytes) -> Iterator[Event]:
