@@ -16,6 +16,7 @@ from longwick.database import Database
 from longwick.kinds import RunStatus
 from longwick.models import Approval, Run
 from longwick.settings import Settings
+from longwick.steering import Input
 
 API = "/api/v1"
 
@@ -113,30 +114,32 @@ def say(client: TestClient, run: Run, **body: Any) -> httpx2.Response:
     return client.post(f"{API}/runs/{run.id}/input", json=body)
 
 
+def waiting(database: Database, run: Run) -> list[Input]:
+    return database.read(lambda db: steering.undelivered(db, run.id))
+
+
+def deliver(database: Database, run: Run, given: Input) -> None:
+    database.write(lambda db: steering.deliver(db, fresh(database, run), given))
+
+
 def test_whether_the_agent_has_it_already_is_said(steered: TestClient, database: Database) -> None:
     run = spawned_run(database, agent="listener")
     answer = say(steered, run, input="Later.")
     assert (answer.status_code, answer.json()["delivered"]) == (202, False)
     with ThreadPoolExecutor(1) as pool:
         telling = pool.submit(say, steered, run, input="Now.")
-        later, now = (
-            wait_for(
-                lambda: len(found := database.read(lambda db: steering.undelivered(db, run.id))) == 2 and found,
-                5,
-                "both",
-            )
-            or []
-        )
-        for given in (later, now):
-            database.write(lambda db, given=given: steering.deliver(db, fresh(database, run), given))  # type: ignore[misc]
+        wait_for(lambda: len(waiting(database, run)) == 2, what="both")
+        later, now = waiting(database, run)
+        deliver(database, run, later)
+        deliver(database, run, now)
         told = telling.result(10)
     assert told.json() == {"delivered": True, "message_id": now.message_id}
     assert (later.text, now.text) == ("Later.", "Now.")
 
 
 def test_what_cannot_be_told_more_says_so(steered: TestClient, database: Database) -> None:
-    deaf, waiting = spawned_run(database, agent="demo"), queued_run(database, agent="listener")
-    for run in (deaf, waiting):
+    deaf, queued = spawned_run(database, agent="demo"), queued_run(database, agent="listener")
+    for run in (deaf, queued):
         answer = say(steered, run, input="More.")
         assert (answer.status_code, answer.json()["code"]) == (409, "not_steerable")
     assert say(steered, deaf).status_code == 422
@@ -152,4 +155,4 @@ def test_a_message_for_a_busy_thread_steers_or_waits(
     answer = steered.post(f"{API}/threads/{run.thread_id}/runs", json=body)
     assert answer.status_code == 202
     assert (answer.json()["id"] == run.id) is same
-    assert bool(database.read(lambda db: steering.undelivered(db, run.id))) is same
+    assert bool(waiting(database, run)) is same
