@@ -15,8 +15,8 @@ from sqlalchemy import select
 from longwick.database import Database, Db
 from longwick.errors import NotFound
 from longwick.events import TERMINAL_EVENTS, Batch, EventType
-from longwick.kinds import ArtifactType, OnWorkerLost, Role, RunStatus
-from longwick.models import AgentSession, Artifact, Blob, Lease, Message, Run, RunEvents, WorkspaceState
+from longwick.kinds import ApprovalStatus, ArtifactType, OnWorkerLost, Role, RunStatus
+from longwick.models import AgentSession, Approval, Artifact, Blob, Lease, Message, Run, RunEvents, WorkspaceState
 from longwick.storage import CHUNK, Storage
 from longwick.workspaces import read_manifest
 
@@ -117,6 +117,7 @@ def _audit_run(db: Db, run_id: str) -> tuple[int, list[Violation]]:
     if run.status.terminal:
         _check_closed(log, check)
     _check_hold(db, run, check)
+    _check_approvals(db, run, log, check)
     _check_messages(db, run, check)
     _check_artifacts(db, run, log, check)
     return len(log), violations
@@ -185,6 +186,19 @@ def _check_hold(db: Db, run: Run, check: Check) -> None:
     )
     dead = [attempt for attempt in sessions if [attempt] != expected]
     check(not dead, "fence", f"{run.status.value} in attempt {run.attempt}, with open sessions of {dead}")
+
+
+def _check_approvals(db: Db, run: Run, log: Sequence[Json], check: Check) -> None:
+    listed = list(db.execute(select(Approval.id, Approval.status).where(Approval.run_id == run.id)))
+    asked = [event["data"]["approval"]["id"] for event in log if event["type"] == EventType.APPROVAL_REQUESTED]
+    check(
+        sorted(asked) == sorted(row[0] for row in listed),
+        "asked",
+        f"the log tells of {asked}, {len(listed)} are listed",
+    )
+    pending = [approval for approval, status in listed if status is ApprovalStatus.PENDING]
+    check(not pending or not run.status.terminal, "asked", f"{run.status.value}, and {pending} still to be decided")
+    check(bool(pending) or run.status is not RunStatus.WAITING, "asked", "waiting, and there is nothing to decide")
 
 
 def _check_messages(db: Db, run: Run, check: Check) -> None:

@@ -1,20 +1,19 @@
-"""The commands that talk to a server as any client does: `run`, `ps`, `attach`, `cancel`, `artifacts`."""
+"""The commands that talk to a server as any client does: `run`, `attach`, `approvals`, `artifacts`, …"""
 
 import math
 import sys
-from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Annotated, NoReturn, TypeVar
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
+from longwick import completion
 from longwick.attendance import Interrupts, attend, start_cancelling
 from longwick.client import Artifact, Client, Run
 from longwick.client.answers import ACTIVE
 from longwick.errors import LongwickError
+from longwick.tables import print_lines, print_table
 from longwick.terminal import JsonView, LiveView, PipeView, View
 from longwick.wording import age_of, brief, clean, size_of
 
@@ -23,10 +22,6 @@ artifacts = typer.Typer(help="The files that agents saved.", no_args_is_help=Tru
 app.add_typer(artifacts, name="artifacts")
 
 EXIT_STATUS = {"succeeded": 0, "cancelled": 130}
-COMPLETION_SECONDS = 2.0
-PIPE_WIDTH = 200
-
-T = TypeVar("T")
 
 
 def _client() -> Client:
@@ -34,33 +29,16 @@ def _client() -> Client:
     return Client(patience_seconds=math.inf)
 
 
-def _agents(incomplete: str) -> list[str]:
-    """For the shell's completion, which must never fail."""
-    try:
-        with _client() as client:
-            return [agent.id for agent in client.list_agents() if agent.id.startswith(incomplete)]
-    except LongwickError:
-        return []
-
-
-def _runs(incomplete: str) -> list[tuple[str, str]]:
-    try:
-        with _client() as client:
-            found = client.list_runs(limit=50)
-        return [(run.id, f"{run.status}: {brief(run.input, 40)}") for run in found if run.id.startswith(incomplete)]
-    except LongwickError:
-        return []
-
-
 Json = Annotated[bool, typer.Option("--json", help="One line of JSON for each thing, for a pipe.")]
-RunId = Annotated[str, typer.Argument(metavar="RUN", help="Its id: run_…", autocompletion=_runs)]
+RunId = Annotated[str, typer.Argument(metavar="RUN", help="Its id: run_…", autocompletion=completion.runs)]
+ApprovalId = Annotated[str, typer.Argument(metavar="APPROVAL", help="Its id: apr_…", autocompletion=completion.pending)]
 SaveTo = Annotated[Path | None, typer.Option("--save-to", help="Save its files into this folder.", file_okay=False)]
 
 
 @app.command()
 def run(
     text: Annotated[str, typer.Argument(help="What the agent shall do; - reads it from standard input.")],
-    agent: Annotated[str | None, typer.Option(help="Who shall do it.", autocompletion=_agents)] = None,
+    agent: Annotated[str | None, typer.Option(help="Who shall do it.", autocompletion=completion.agents)] = None,
     thread: Annotated[str | None, typer.Option(help="Go on with this conversation: thr_…")] = None,
     background: Annotated[bool, typer.Option("--background", help="Print its id and come back at once.")] = False,
     json: Json = False,
@@ -129,14 +107,14 @@ def ps(
     with _client() as client:
         found = _in_turn(client.list_runs(status=() if all_runs else ACTIVE, limit=limit))
     if json:
-        _print_lines(run.model_dump_json() for run in found)
+        print_lines(run.model_dump_json() for run in found)
         return
     if not found:
         typer.echo(
             "nothing has run here yet" if all_runs else "nothing runs or waits (--all shows what is over)", err=True
         )
         return
-    _print_table(
+    print_table(
         {
             "RUN": lambda run: run.id,
             "STATUS": lambda run: run.status,
@@ -167,21 +145,74 @@ def cancel(run_id: RunId) -> None:
     typer.echo("it is cancelled" if run.over else "it is being cancelled", err=True)
 
 
+@app.command()
+def say(
+    run_id: RunId, text: Annotated[str, typer.Argument(help="What it is told; - reads it from standard input.")]
+) -> None:
+    """Say more to a run at work. What does not reach its agent in time is the thread's next run."""
+    with _client() as client:
+        told = client.say(run_id, sys.stdin.read() if text == "-" else text)
+    typer.echo("its agent has it" if told.delivered else "its agent gets it when it can take it", err=True)
+
+
+@app.command()
+def approvals(json: Json = False) -> None:
+    """What agents ask leave for, newest first: `longwick allow` and `longwick deny` answer."""
+    with _client() as client:
+        found = client.list_approvals(limit=None)
+    if json:
+        print_lines(approval.model_dump_json() for approval in found)
+        return
+    if not found:
+        typer.echo("nobody asks for anything", err=True)
+        return
+    print_table(
+        {
+            "APPROVAL": lambda approval: approval.id,
+            "RUN": lambda approval: approval.run_id,
+            "ASKED": lambda approval: age_of(approval.created_at),
+            "WHAT": lambda approval: f"{approval.tool}({brief(approval.input, 1000)})",
+        },
+        found,
+    )
+
+
+@app.command()
+def allow(approval_id: ApprovalId) -> None:
+    """Let an agent use the tool that it asks for, this once."""
+    _decide(approval_id, "allow", None)
+
+
+@app.command()
+def deny(
+    approval_id: ApprovalId,
+    message: Annotated[str | None, typer.Option("--message", "-m", help="What the agent is told.")] = None,
+) -> None:
+    """Do not let it; the agent goes on without."""
+    _decide(approval_id, "deny", message)
+
+
+def _decide(approval_id: str, decision: str, message: str | None) -> None:
+    with _client() as client:
+        decided = client.decide(approval_id, decision, message=message)
+    typer.echo(f"{decided.status}: {clean(decided.tool)}({brief(decided.input, 200)})", err=True)
+
+
 @artifacts.command("ls")
 def list_(
-    of: Annotated[str, typer.Argument(metavar="RUN|THREAD", help="run_… or thr_…", autocompletion=_runs)],
+    of: Annotated[str, typer.Argument(metavar="RUN|THREAD", help="run_… or thr_…", autocompletion=completion.runs)],
     json: Json = False,
 ) -> None:
     """The files of a run or of a conversation, newest first, all versions."""
     with _client() as client:
         found = client.list_artifacts(of)
     if json:
-        _print_lines(artifact.model_dump_json() for artifact in found)
+        print_lines(artifact.model_dump_json() for artifact in found)
         return
     if not found:
         typer.echo("no files", err=True)
         return
-    _print_table(
+    print_table(
         {
             "ARTIFACT": lambda file: file.id,
             "VERSION": lambda file: str(file.version),
@@ -241,25 +272,3 @@ def _save(client: Client, files: list[Artifact], folder: Path, *, overwrite: boo
         else:
             typer.echo(f"saved {clean(str(path))}", err=True)
     return whole
-
-
-def _print_table(columns: dict[str, Callable[[T], str]], rows: Iterable[T]) -> None:
-    """Columns of text; the last one takes what is left of the line."""
-    console = Console(highlight=False)
-    if not sys.stdout.isatty():
-        console.width = PIPE_WIDTH
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    *names, last = columns
-    for name in names:
-        table.add_column(name, no_wrap=True)
-    table.add_column(last)
-    for row in rows:
-        cells = (clean(shown(row)) for shown in columns.values())
-        # The column may shrink, as the others may not; the text in it must not wrap then.
-        table.add_row(*(Text(cell, no_wrap=True, overflow="ellipsis") for cell in cells))
-    console.print(table)
-
-
-def _print_lines(lines: Iterable[str]) -> None:
-    for line in lines:
-        sys.stdout.write(f"{line}\n")

@@ -173,6 +173,8 @@ class LiveView:
             case "run.started":
                 self._words = f"{clean(str(data.get('agent')))} works"
                 self._began = datetime.fromisoformat(event.at)
+            case "run.waiting":
+                self._words = "waits for leave"
             case "progress":
                 fraction = data.get("fraction")
                 share = f" ({fraction:.0%})" if isinstance(fraction, int | float) else ""

@@ -39,6 +39,17 @@ def line_of(event: Event, tools: dict[str, Text]) -> Text | None:
             return Text.assemble(("▪ ", "cyan"), (clean(str(saved["name"])), "bold"), (about, "dim"))
         case "notice":
             return Text(f"! {brief(data.get('message'), 500)}", _LEVELS.get(str(data.get("level")), "dim"))
+        case "approval.requested":
+            asked = data["approval"]
+            use = f"{clean(str(asked['tool']))}({brief(asked['input'], 2000)})"
+            answers = f" needs leave: `longwick allow {asked['id']}` or `longwick deny {asked['id']}`"
+            return Text.assemble(("? ", "yellow"), (use, "bold"), (answers, "yellow"))
+        case "approval.resolved":
+            answer = data["approval"]
+            words = f": {brief(answer['message'], 500)}" if answer.get("message") else ""
+            return Text(f"? {clean(str(answer['tool']))} is {clean(str(answer['status']))}{words}", "dim")
+        case "input.delivered":
+            return Text.assemble(("> ", "cyan"), brief(data.get("text"), 500))
         case "run.attempt_lost":
             return Text("! the worker of this run was lost; the record has all that it did", "yellow")
         case "run.succeeded" | "run.failed" | "run.cancelled":

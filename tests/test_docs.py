@@ -1,6 +1,7 @@
 """Docs that cannot lie: what there is is documented, what is documented is there, and the commands work when pasted."""
 
 import ast
+import json
 import os
 import re
 import subprocess
@@ -18,6 +19,7 @@ from longwick import cli, metrics
 from longwick.agents import load
 from longwick.database import Database
 from longwick.events import EventType
+from longwick.profiles import CAPABILITIES, Profile
 from longwick.settings import PREFIX, Settings
 from longwick.storage import FolderStorage
 from mcp_server.tools import Tools
@@ -147,22 +149,60 @@ def test_the_readmes_conversation_works_when_pasted(stacks: dict[str, Stack]) ->
     assert '"type":"generated_file"' in done.stdout.replace('": "', '":"')
 
 
+def test_every_key_of_a_profile_is_documented_and_no_other() -> None:
+    table = (DOCS / "agents.md").read_text().partition("| key | meaning |")[2].partition("\n\n")[0]
+    rows = re.findall(r"^\| ((?:`\w+`(?:, )?)+) \|", table, re.MULTILINE)
+    documented = [key for row in rows for key in re.findall(r"`(\w+)`", row)]
+    keys = {name for name, field in Profile.model_fields.items() if not field.exclude}
+    assert sorted(documented) == sorted(keys)
+
+
+COLUMNS = {
+    "`jsonl`": ("jsonl", None),
+    "Claude Code 2.1.197": ("claude", "claude-code-2.1.197"),
+    "Claude Code 2.1.330": ("claude", "@anthropic-ai/claude-code"),
+    "Codex 0.169.0": ("codex", "@openai/codex"),
+    "Gemini CLI 0.61.0": ("acp", "@google/gemini-cli"),
+    "claude-agent-acp 0.49.0": ("acp", "@agentclientprotocol/claude-agent-acp"),
+    "codex-acp 0.16.0": ("acp", "@zed-industries/codex-acp"),
+}
+"""The columns of the table of what works: the adapter, and the package whose version it names."""
+
+
+def test_the_table_says_what_works_with_which_agent() -> None:
+    """tests/agents_real/test_capabilities.py tries each `yes` with the real CLI."""
+    table = (DOCS / "agents.md").read_text().partition("## What works with which\n\n")[2].partition("\n\n")[0]
+    head, _, *rows = ([cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines())
+    assert head[1:] == list(COLUMNS)
+    packages = json.loads((ROOT / "tests" / "binaries" / "package.json").read_text())["dependencies"]
+    for number, (title, (adapter, package)) in enumerate(COLUMNS.items(), 1):
+        assert package is None or packages[package].endswith(title.split()[-1])
+        assert {row[number] for row in rows} <= {"yes", "–"}
+        assert {row[0] for row in rows if row[number] == "yes"} == set(CAPABILITIES[adapter])
+    assert {package for _, package in COLUMNS.values() if package} == set(packages)
+
+
 def test_the_agents_of_the_docs_work_as_written(tmp_path: Path) -> None:
     page = DOCS / "agents.md"
     listed, *others = blocks(page, "toml")
     (python,) = blocks(page, "python")
-    (shell,) = blocks(page, "sh")
-    (tmp_path / "echo_agent.py").write_text(python)
-    (tmp_path / "today.sh").write_text(shell)
-    listed += '\n[agents.today]\nadapter = "jsonl"\ncommand = ["sh", "{here}/today.sh"]\n'
+    (shell,) = (block for block in blocks(page, "sh") if block.startswith("#!"))
+    (tmp_path / "todo_agent.py").write_text(python)
+    (tmp_path / "day_agent.sh").write_text(shell)
     for number, other in enumerate(others):
         (tmp_path / f"{number}.toml").write_text(other)
         assert load(Settings.from_environ({}, agents_file=tmp_path / f"{number}.toml"))
     (tmp_path / "agents.toml").write_text(listed)
     with Stack(tmp_path / "stack", {"LONGWICK_AGENTS_FILE": str(tmp_path / "agents.toml")}) as stack:
-        echoed = stack.settled(stack.run("burn the candle", agent="echo"))
-        assert (echoed["status"], echoed["output_text"]) == ("succeeded", "burn the candle ")
-        today = stack.run("what day is it", agent="today")
+        first = stack.run("add milk", agent="todo")
+        assert stack.settled(first)["output_text"] == "- milk\n"
+        stack.settled(stack.run("add a candle", thread=first["thread_id"], agent="todo"))
+        last = stack.run("export", thread=first["thread_id"], agent="todo")
+        assert stack.settled(last)["output_text"] == "- milk\n- a candle\n"
+        (file,) = stack.get(f"/runs/{last['id']}/artifacts")["data"]
+        assert stack.http.get(f"/artifacts/{file['id']}/content").text == "milk\na candle"
+        assert "4 messages came before, and 2 things" in str(stack.log_of(last))
+        today = stack.run("what day is it", agent="day")
         assert stack.settled(today)["output_text"].startswith("Today is ")
         assert [file["name"] for file in stack.get(f"/runs/{today['id']}/artifacts")["data"]] == ["today.txt"]
         check_whole(stack.log_of(today))

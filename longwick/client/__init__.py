@@ -10,17 +10,19 @@
 `AsyncClient` has the same methods, to be awaited. docs/python.md has a page on both.
 """
 
-from longwick.client.answers import Agent, Artifact, Event, Health, Message, Run, RunError, Thread
+from longwick.client.answers import Agent, Approval, Artifact, Delivery, Event, Health, Message, Run, RunError, Thread
 from longwick.client.connections import AsyncClient, Client, find_server
 from longwick.client.following import Connected
 from longwick.client.plans import Refused, Unreachable
 
 __all__ = [
     "Agent",
+    "Approval",
     "Artifact",
     "AsyncClient",
     "Client",
     "Connected",
+    "Delivery",
     "Event",
     "Health",
     "Message",

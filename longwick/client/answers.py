@@ -130,6 +130,27 @@ class Artifact(Answer):
         return f"<p><b>{html.escape(self.name)}</b> <small>{_joined(facts)}</small></p>"
 
 
+class Approval(Answer):
+    """A tool that an agent wants to use, and what was decided about it."""
+
+    id: str
+    run_id: str
+    tool: str
+    input: dict[str, Any]
+    status: str
+    created_at: Moment
+    expires_at: Moment | None = None
+    decided_at: Moment | None = None
+    message: str | None = None
+
+
+class Delivery(Answer):
+    """What became of words for a run at work: what was not delivered may be yet, or is the thread's next run."""
+
+    delivered: bool
+    message_id: str
+
+
 class Agent(Answer):
     """A CLI that can be asked."""
 

@@ -7,7 +7,18 @@ from urllib.parse import quote
 import httpx2
 from pydantic import ValidationError
 
-from longwick.client.answers import Agent, Answer, Artifact, Event, Health, Message, Run, Thread
+from longwick.client.answers import (
+    Agent,
+    Answer,
+    Approval,
+    Artifact,
+    Delivery,
+    Event,
+    Health,
+    Message,
+    Run,
+    Thread,
+)
 from longwick.client.plans import API, Ask, Plan, not_ours, operation
 
 A = TypeVar("A", bound=Answer)
@@ -125,6 +136,24 @@ class Operations:
     def retry_run(self, run_id: str) -> Plan[Run]:
         """A new run that asks the same as one that is over."""
         return _parsed(Run, (yield Ask("POST", _at("runs", run_id, "retry"))))
+
+    @operation
+    def say(self, run_id: str, /, input: str) -> Plan[Delivery]:  # noqa: A002 - the API's name
+        """Say more to a run at work. Raises Conflict where its agent takes nothing more until its turn is over."""
+        return _parsed(Delivery, (yield Ask("POST", _at("runs", run_id, "input"), json={"input": input})))
+
+    @operation
+    def list_approvals(
+        self, *, status: Sequence[str] = ("pending",), limit: int | None = 100, after: str | None = None
+    ) -> Plan[list[Approval]]:
+        """What agents ask leave for, newest first; with `status=()` also what was decided. No limit: all there are."""
+        return (yield from _listed(Approval, _at("approvals"), limit, status=",".join(status), after=after))
+
+    @operation
+    def decide(self, approval_id: str, decision: str, *, message: str | None = None) -> Plan[Approval]:
+        """`allow` or `deny` a tool; an agent is told the message of a denial. Raises Conflict when it is decided."""
+        body = {"decision": decision, **({"message": message} if message is not None else {})}
+        return _parsed(Approval, (yield Ask("POST", _at("approvals", approval_id), json=body)))
 
     @operation
     def create_thread(

@@ -229,6 +229,22 @@ def test_what_is_not_there_is_not_found(api: Api) -> None:
         assert refused(api.http.get(path)) == (404, "not_found")
 
 
+def test_what_nobody_asked_leave_for_is_not_decided(api: Api) -> None:
+    nowhere = f"/approvals/apr_{'0' * 26}"
+    assert refused(api.http.post(nowhere, json={"decision": "allow"})) == (404, "not_found")
+    for verdict in ({}, {"decision": "maybe"}, {"decision": "allow", "surprise": 1}):
+        assert refused(api.http.post(nowhere, json=verdict))[0] == 422
+    assert refused(api.http.get("/approvals", params={"status": "maybe"}))[0] == 422
+    listed = api.http.get("/approvals", params={"status": "pending"}).json()
+    assert (listed["object"], all(each["status"] == "pending" for each in listed["data"])) == ("list", True)
+
+
+def test_an_agent_that_takes_nothing_more_says_so(api: Api) -> None:
+    run = api.run(SLOW)
+    assert refused(api.http.post(f"/runs/{run['id']}/input", json={"input": "More."})) == (409, "not_steerable")
+    assert api.http.post(f"/runs/{run['id']}/cancel").status_code == 202
+
+
 def test_another_sites_page_can_start_nothing(api: Api) -> None:
     body = {"input": "x", "agent": "demo"}
     assert api.http.post("/runs", json=body, headers={"origin": "http://evil.example"}).status_code == 403

@@ -14,6 +14,11 @@ from recording import COLUMNS, PLAIN, ROWS, Playback, Terminal
 from stack import Json, Stack, check_whole
 from waiting import wait_for
 
+from longwick import approvals
+from longwick.client import Client
+from longwick.database import Database
+from longwick.models import Run
+
 LONGWICK = str(Path(sys.executable).with_name("longwick"))
 FINISHED = re.compile(r"✓ succeeded · \d+\.\d s( · \d+ tokens)? · run_\w+")
 
@@ -218,6 +223,55 @@ def test_what_waits_is_listed_in_its_order(stack: Stack, tmp_path: Path) -> None
     assert [stack.settled(run)["output_text"] for run in waiting] == ["0 ", "0 1 ", "0 1 2 "]
 
 
+def ask(stack: Stack, run: Json, command: str) -> str:
+    """Have the attempt of a run ask for leave, as its worker does; the id of the approval."""
+    database = Database(stack.environ["LONGWICK_DATABASE_URL"])
+    try:
+        asked = database.write(
+            lambda db: approvals.request(db, db.get_one(Run, run["id"]), "Bash", {"command": command}, 60).id
+        )
+    finally:
+        database.dispose()
+    return asked
+
+
+def test_what_needs_leave_is_shown_listed_and_decided(stack: Stack, tmp_path: Path) -> None:
+    run = stack.run(f"say 1 0; wait {tmp_path / 'gate'}")
+    wait_for(lambda: stack.text_of(run), 15, "the run to be at work")
+    first, second = ask(stack, run, "ls"), ask(stack, run, "rm -r .")
+    listed = longwick(stack.url, "approvals").stdout.splitlines()
+    assert listed[0].split() == ["APPROVAL", "RUN", "ASKED", "WHAT"]
+    of_run = [line for line in listed if run["id"] in line]
+    assert [line.split()[0] for line in of_run] == [second, first]
+    assert 'Bash(command="rm -r .")' in of_run[0]
+    lines = longwick(stack.url, "approvals", "--json").stdout.splitlines()
+    assert {first, second} <= {json.loads(line)["id"] for line in lines}
+
+    assert longwick(stack.url, "allow", first).returncode == 0
+    denied = longwick(stack.url, "deny", second, "--message", "Not here.")
+    assert (denied.returncode, denied.stdout, denied.stderr) == (0, "", 'denied: Bash(command="rm -r .")\n')
+    again = longwick(stack.url, "allow", second)
+    assert (again.returncode, again.stderr) == (1, "longwick: this approval is denied already\n")
+    assert run["id"] not in longwick(stack.url, "approvals").stdout
+    with Client(stack.url) as client:
+        found = {each.id: (each.status, each.message) for each in client.list_approvals(status=())}
+    assert (found[first], found[second]) == (("allowed", None), ("denied", "Not here."))
+
+    (tmp_path / "gate").touch()
+    done = longwick(stack.url, "attach", run["id"])
+    assert f'? Bash(command="ls") needs leave: `longwick allow {first}` or `longwick deny {first}`' in done.stderr
+    assert "? Bash is denied: Not here." in done.stderr
+
+
+def test_what_takes_nothing_more_says_so(stack: Stack, tmp_path: Path) -> None:
+    run = stack.run(f"wait {tmp_path / 'gate'}")
+    said = longwick(stack.url, "say", run["id"], "And in blue.")
+    assert (said.returncode, said.stdout) == (1, "")
+    assert "takes nothing more until its turn is over" in said.stderr
+    (tmp_path / "gate").touch()
+    stack.settled(run)
+
+
 def test_a_conversation_goes_on_in_its_thread(stack: Stack) -> None:
     first = longwick(stack.url, "run", "say 1 0", "--agent", "script", "--background", "--json")
     run = json.loads(first.stdout)
@@ -266,7 +320,16 @@ def test_the_files_of_a_run_are_saved_on_request_in_their_newest_version(stack: 
 
 @pytest.mark.parametrize(
     "words",
-    [("run", "hello"), ("ps",), ("attach", "run_1"), ("cancel", "run_1"), ("artifacts", "ls", "run_1")],
+    [
+        ("run", "hello"),
+        ("ps",),
+        ("approvals",),
+        ("allow", "apr_1"),
+        ("say", "run_1", "more"),
+        ("attach", "run_1"),
+        ("cancel", "run_1"),
+        ("artifacts", "ls", "run_1"),
+    ],
     ids=str,
 )
 def test_without_a_server_each_command_says_so_and_exits_1(words: tuple[str, ...]) -> None:

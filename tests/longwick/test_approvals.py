@@ -151,3 +151,20 @@ def test_a_waiting_run_holds_its_thread(database: Database) -> None:
     following = queued_run(database, thread)
     park(database, run)
     assert database.write(lambda db: runs.claim(db, following.id, "wrk_test", {})) is None
+
+
+@pytest.mark.parametrize("broken", ["over", "waiting"])
+def test_a_run_that_is_over_and_asks_or_waits_for_nothing_is_told_by_the_audit(database: Database, broken: str) -> None:
+    run = spawned_run(database)
+    asked = ask(database, run)
+    park(database, run)
+    assert well(database, run)
+    if broken == "over":
+        database.write(lambda db: cancellation.request(db, OWNER, run.id))
+        assert well(database, run)
+        pending = update(Approval).where(Approval.id == asked.id).values(status=ApprovalStatus.PENDING)
+        database.write(lambda db: db.execute(pending))
+    else:
+        expired = update(Approval).where(Approval.id == asked.id).values(status=ApprovalStatus.EXPIRED)
+        database.write(lambda db: db.execute(expired))
+    assert "asked" in {violation.promise for violation in audit.audit_run(database, run.id)[1]}

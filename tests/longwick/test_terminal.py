@@ -249,6 +249,15 @@ def test_a_tool_is_one_line_while_it_works_and_one_when_it_is_done() -> None:
         ),
         (event("notice", level="warning", code="x", message="look\nout"), "! look out"),
         (
+            event("approval.requested", approval={"id": "apr_1", "tool": "Bash", "input": {"command": "ls\x1b[2J"}}),
+            '? Bash(command="ls\\u001b[2J") needs leave: `longwick allow apr_1` or `longwick deny apr_1`',
+        ),
+        (
+            event("approval.resolved", approval={"tool": "Bash", "status": "denied", "message": "Not here."}),
+            "? Bash is denied: Not here.",
+        ),
+        (event("input.delivered", message_id="msg_1", text="And in blue."), "> And in blue."),
+        (
             event("run.attempt_lost", attempt=1, reason="x"),
             "! the worker of this run was lost; the record has all that it did",
         ),
@@ -266,7 +275,7 @@ def test_a_tool_is_one_line_while_it_works_and_one_when_it_is_done() -> None:
     ],
 )
 def test_what_happens_is_told_in_a_line(told: Event, line: str) -> None:
-    assert shown(told) == [line]
+    assert " ".join(shown(told)) == line
 
 
 def test_an_event_of_an_unknown_type_is_skipped() -> None:
