@@ -3,7 +3,7 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import { count, exactly, money, span } from "../model/format.js";
 import { isOver } from "../model/reduce.js";
-import { artifacts, branchAt, choose, editQueued, resend, retry, stop } from "../state/thread.js";
+import { artifacts, branchAt, choose, editQueued, resend, retry, retryWithMore, stop } from "../state/thread.js";
 import { tell } from "../state/toasts.js";
 import { has, t } from "../words/words.js";
 import { html } from "./html.js";
@@ -152,6 +152,7 @@ function Outcome({ turn }) {
   const { status, error } = turn.view.value;
   if (status === "cancelled") return html`<p class="outcome" role="status">${t("outcome.cancelled")}</p>`;
   if (status !== "failed" || !error) return null;
+  const most = turn.run.value.max_cost_usd;
   const known = has(`failed.${error.code}`);
   return html`
     <div class="outcome failed" role="status">
@@ -159,6 +160,8 @@ function Outcome({ turn }) {
       ${error.message && html`<p>${error.message} <code>${error.code}</code></p>`}
       <div class="remedies">
         <button type="button" class="primary" onClick=${() => retry(turn)}>${t("retry")}</button>
+        ${error.code === "budget_exceeded" && most &&
+        html`<button type="button" onClick=${() => retryWithMore(turn)}>${t("retry.more", { limit: money(2 * most) })}</button>`}
         ${has(`remedy.${error.code}`) && html`<span>${t(`remedy.${error.code}`)}</span>`}
       </div>
     </div>
