@@ -1,6 +1,6 @@
 // One turn: what was asked, what came of it, and what can be done about it.
 
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { count, exactly, money, span } from "../model/format.js";
 import { isOver } from "../model/reduce.js";
 import { artifacts, branchAt, choose, editQueued, resend, retry, retryWithMore, stop } from "../state/thread.js";
@@ -104,7 +104,7 @@ const copyTelling = (text) => copy(text).then(() => tell(t("copied")));
 /** @param {{ text: string, save: (text: string) => any, cancel: () => void }} props */
 function Editor({ text, save, cancel }) {
   const area = useRef(/** @type {HTMLTextAreaElement | null} */ (null));
-  useEffect(() => area.current?.focus(), []);
+  useLayoutEffect(() => area.current?.focus(), []);
   const submit = () => area.current?.value.trim() && save(area.current.value);
   const key = (/** @type {KeyboardEvent} */ event) => {
     if (event.isComposing) return;
