@@ -11,7 +11,9 @@ import { Icon, IconButton } from "./icon.js";
 import { copy } from "./markdown.js";
 import { ArtifactCard, PartView } from "./parts.js";
 
+/** @import { View } from "../model/reduce.js" */
 /** @import { Turn } from "../state/turn.js" */
+/** @import { Run } from "../types.js" */
 
 const LONG_CHARACTERS = 1500;
 const LONG_LINES = 20;
@@ -131,11 +133,8 @@ function State({ turn }) {
   const view = turn.view.value;
   if (isOver(view.status)) return html`<${Outcome} turn=${turn} />`;
   const asked = Boolean(run.cancel_requested_at);
-  const words = asked
-    ? t("state.stopping")
-    : view.status === "queued" && run.queue_position
-      ? t("state.queued.position", { n: run.queue_position })
-      : view.progress?.message || t(`state.${view.status}`);
+  const asks = view.parts.some((part) => part.kind === "approval" && part.approval.status === "pending");
+  const words = asked ? t("state.stopping") : asks ? t("state.waiting") : standing(run, view);
   const fraction = view.progress?.fraction;
   return html`
     <div class="state ${view.status}">
@@ -145,6 +144,12 @@ function State({ turn }) {
       ${view.status === "queued" && html`<button type="button" class="plain" onClick=${() => stop(turn)}>${t("withdraw")}</button>`}
     </div>
   `;
+}
+
+/** @param {Run} run @param {View} view */
+function standing(run, view) {
+  if (view.status === "queued" && run.queue_position) return t("state.queued.position", { n: run.queue_position });
+  return view.progress?.message || t(`state.${view.status}`);
 }
 
 /** @param {{ turn: Turn }} props */
