@@ -121,6 +121,7 @@ class Run(Item):
     error: RunError | None
     usage: dict[str, Any] | None
     cost_usd: float | None
+    max_cost_usd: float | None
     queue_position: int | None
     """How many queued runs of its kind were accepted before it; null when it is not queued."""
     retry_of: str | None
@@ -149,6 +150,7 @@ class Run(Item):
             error=RunError(code=run.error_code, message=run.error_message or "") if run.error_code else None,
             usage=run.usage,
             cost_usd=run.cost_usd,
+            max_cost_usd=run.max_cost_usd,
             queue_position=queue_position,
             retry_of=run.retry_of,
             follows=run.follows,

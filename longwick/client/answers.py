@@ -52,6 +52,8 @@ class Run(Answer):
     error: RunError | None = None
     usage: dict[str, Any] | None = None
     cost_usd: float | None = None
+    max_cost_usd: float | None = None
+    follows: str | None = None
     queue_position: int | None = None
     retry_of: str | None = None
     metadata: dict[str, Any] = Field(default_factory=dict)

@@ -141,6 +141,17 @@ def test_a_failed_run_says_why_and_can_be_tried_again(open_tab: OpenTab, stack: 
     assert (again["input"], again["retry_of"], first["retry_of"]) == (run["input"], run["id"], None)
 
 
+def test_a_run_that_has_spent_its_limit_is_tried_again_with_a_higher_one(open_tab: OpenTab, stack: Stack) -> None:
+    run = stack.run("cost 0.25; say 1 0.2; say 1 0.2", max_cost_usd=0.2)
+    assert stack.settled(run)["error"]["code"] == "budget_exceeded"
+    tab = open_tab(thread=run["thread_id"])
+    expect(tab.turn().locator(".outcome")).to_contain_text("It has used more than it may.")
+    tab.button("Try again with up to $0.40").click()
+    expect(tab.turn().locator(".forks")).to_contain_text("2 / 2")
+    tab.wait_for_end()
+    assert [(run["status"], run["max_cost_usd"]) for run in tab.runs()] == [("failed", 0.2), ("succeeded", 0.4)]
+
+
 def test_a_message_can_be_changed_and_sent_again_on_a_branch(open_tab: OpenTab) -> None:
     tab = open_tab()
     tab.send("say 1 0")

@@ -77,6 +77,19 @@ def test_seven_tabs_of_one_browser_all_see_their_answers_live(open_tab: OpenTab,
         assert tab.answer() == "0 1 0"
 
 
+def test_a_browser_without_shared_workers_hears_as_much(open_tab: OpenTab, tmp_path: Path) -> None:
+    tab = open_tab()
+    tab.page.add_init_script("delete window.SharedWorker")
+    tab.page.reload()
+    gate = tmp_path / "gate"
+    tab.send(f"say 3 0; wait {gate}; say 3 0")
+    expect(tab.turn()).to_contain_text("0 1 2")
+    expect(tab.page.locator(".tray-button .badge")).to_be_visible()
+    gate.touch()
+    tab.wait_for_end()
+    assert tab.answer() == "0 1 2 0 1 2"
+
+
 def test_a_thread_can_be_left_and_come_back_to(open_tab: OpenTab, tmp_path: Path) -> None:
     tab = open_tab()
     gate = tmp_path / "gate"

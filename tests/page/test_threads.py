@@ -33,6 +33,7 @@ def test_a_thread_is_renamed_deleted_and_brought_back(open_tab: OpenTab, stack: 
     item = tab.page.locator(f"#threads li:has(a[href='#{thread}'])")
     item.hover()
     item.get_by_role("button", name="Rename").click()
+    expect(tab.page.get_by_label("Name of the thread")).to_be_focused()
     tab.page.keyboard.type("Candles & <b>wicks</b>")
     tab.page.keyboard.press("Enter")
     expect(tab.page.locator("#title")).to_have_text("Candles & <b>wicks</b>")

@@ -100,6 +100,7 @@ def test_a_question_of_an_agent_is_shown_whole_and_answered(open_tab: OpenTab, s
     first = tab.turn().locator(".approval").first
     expect(first).to_contain_text("The agent wants to use shell")
     expect(first.locator("pre")).to_contain_text("rm -r old")
+    expect(tab.turn().locator(".state-words")).to_have_text("Waiting for your decision")
     first.get_by_role("button", name="Allow").click()
     expect(tab.turn().locator(".approval.allowed")).to_contain_text("rm -r old")
 

@@ -52,6 +52,7 @@ def test_a_run_is_accepted_with_a_thread_of_its_own(client: TestClient, database
         "error": None,
         "usage": None,
         "cost_usd": None,
+        "max_cost_usd": None,
         "queue_position": 0,
         "retry_of": None,
         "follows": None,

@@ -6,7 +6,7 @@
  * @typedef {{
  *   id: string, thread_id: string, kind: "chat" | "background", status: Status, agent: string, model: string | null,
  *   attempt: number, last_seq: number, input: string, output_text: string | null, error: RunError | null,
- *   usage: Record<string, any> | null, cost_usd: number | null, queue_position: number | null, retry_of: string | null,
+ *   usage: Record<string, any> | null, cost_usd: number | null, max_cost_usd?: number | null, queue_position: number | null, retry_of: string | null,
  *   follows?: string | null, metadata: Record<string, any>, created_at: string, started_at: string | null,
  *   finished_at: string | null, cancel_requested_at: string | null,
  * }} Run

@@ -25,6 +25,11 @@ function shared() {
   const worker = new SharedWorker(new URL("./worker.js", import.meta.url), { type: "module", name: "longwick" });
   const lock = `longwick-tab-${crypto.getRandomValues(new Uint32Array(2)).join("-")}`;
   worker.port.onmessage = ({ data }) => hear(data);
+  // A browser that has them and does not let us have one.
+  worker.onerror = () => {
+    own();
+    for (const [run, reader] of watched) say({ type: "watch", run, after: reader.cursor() });
+  };
   say = (message) => worker.port.postMessage(message);
   // Held as long as this tab lives.
   navigator.locks?.request(lock, () => {

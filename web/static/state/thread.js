@@ -115,7 +115,7 @@ export function saved(artifact) {
 
 /**
  * @typedef {{ text: string, files?: File[], agent?: string, model?: string, background?: boolean, ifBusy?: string,
- *   follows?: string }} Draft
+ *   follows?: string, mostDollars?: number }} Draft
  */
 
 /** @type {WeakMap<File, { thread: string, artifact: Artifact }>} */
@@ -140,7 +140,7 @@ let sending = { body: "", key: "" };
  * @param {Draft} draft
  * @returns {Promise<Run | undefined>}
  */
-export function send({ text, files = [], agent, model, background, ifBusy, follows }) {
+export function send({ text, files = [], agent, model, background, ifBusy, follows, mostDollars }) {
   return attempt(async () => {
     let id = threadId.value;
     /** @type {Artifact[]} */
@@ -157,6 +157,7 @@ export function send({ text, files = [], agent, model, background, ifBusy, follo
       ...(background && { kind: "background" }),
       ...(ifBusy && ifBusy !== "queue" && { if_busy: ifBusy }),
       ...(follows && { follows }),
+      ...(mostDollars && { max_cost_usd: mostDollars }),
       ...(attached.length && { metadata: { attached: attached.map((one) => one.id), text } }),
     };
     const said = JSON.stringify([id, body]);
@@ -188,6 +189,13 @@ export const stopRun = (run) =>
 
 /** @param {Turn} turn */
 export const retry = (turn) => attempt(async () => add(await post(`/runs/${turn.id}/retry`, undefined, newKey())));
+
+/** The same again, with twice as much to spend. @param {Turn} turn */
+export const retryWithMore = (turn) => {
+  const { input, agent, model, kind, max_cost_usd: most } = turn.run.value;
+  const follows = parents(runsOf()).get(turn.id);
+  return send({ text: input, agent, model: model ?? undefined, background: kind === "background", follows, mostDollars: 2 * (most ?? 0) });
+};
 
 /** Says something else in place of an earlier message. @param {Turn} turn @param {string} text */
 export const resend = (turn, text) => {

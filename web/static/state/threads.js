@@ -77,6 +77,8 @@ export function search(q) {
 
 /** @param {(thread: Thread) => Thread} change @param {string} id */
 function changeLocally(id, change) {
+  // An answer that is on its way knows nothing of this.
+  asked += 1;
   const all = (/** @type {Thread[] | null} */ list) => list && list.map((one) => (one.id === id ? change(one) : one));
   threads.value = all(threads.value);
   found.value = all(found.value);

@@ -1,6 +1,6 @@
 // The threads: searched, listed by age, renamed and deleted.
 
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useLayoutEffect, useRef, useState } from "preact/hooks";
 import { age, when } from "../model/format.js";
 import { unseen } from "../state/attention.js";
 import { active, approvals } from "../state/feed.js";
@@ -116,7 +116,12 @@ function Excerpt({ text }) {
 export function Name({ thread, done }) {
   const input = useRef(/** @type {HTMLInputElement | null} */ (null));
   const over = useRef(false);
-  useEffect(() => input.current?.select(), []);
+  // Once, and not as a property: what is drawn again must not undo what was typed.
+  useLayoutEffect(() => {
+    if (!input.current) return;
+    input.current.value = thread.title;
+    input.current.select();
+  }, []);
   const end = (/** @type {boolean} */ keep) => {
     if (over.current) return;
     over.current = true;
@@ -128,7 +133,7 @@ export function Name({ thread, done }) {
     if (event.key === "Enter" || event.key === "Escape") end(event.key === "Enter");
     event.stopPropagation();
   };
-  return html`<input ref=${input} class="name" type="text" maxlength="200" value=${thread.title} aria-label=${t("thread.name")}
+  return html`<input ref=${input} class="name" type="text" maxlength="200" aria-label=${t("thread.name")}
     onKeyDown=${key} onBlur=${() => end(true)} />`;
 }
 

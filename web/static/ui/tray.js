@@ -40,7 +40,14 @@ export function Tray() {
       </div>
       <div class="tray-scroll" tabindex="0">
         ${approvals.value.length > 0 &&
-        html`<h3>${t("tray.asks")}</h3>${approvals.value.map((one) => html`<${ApprovalCard} key=${one.id} approval=${one} decide=${answer} />`)}`}
+        html`<h3>${t("tray.asks")}</h3>${approvals.value.map(
+          (one) => html`
+            <div class="tray-question" key=${one.id}>
+              ${runs.value.has(one.run_id) && html`<${Title} run=${runs.value.get(one.run_id)} />`}
+              <${ApprovalCard} approval=${one} decide=${answer} />
+            </div>
+          `,
+        )}`}
         <h3>${t("tray.active")}</h3>
         ${active.value.length === 0 && html`<p class="none">${t("tray.none")}</p>`}
         <ul>${active.value.map((run) => html`<${Active} key=${run.id} run=${run} />`)}</ul>

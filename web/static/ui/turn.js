@@ -1,9 +1,9 @@
 // One turn: what was asked, what came of it, and what can be done about it.
 
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { count, exactly, money, span } from "../model/format.js";
 import { isOver } from "../model/reduce.js";
-import { artifacts, branchAt, choose, editQueued, resend, retry, stop } from "../state/thread.js";
+import { artifacts, branchAt, choose, editQueued, resend, retry, retryWithMore, stop } from "../state/thread.js";
 import { tell } from "../state/toasts.js";
 import { has, t } from "../words/words.js";
 import { html } from "./html.js";
@@ -11,7 +11,9 @@ import { Icon, IconButton } from "./icon.js";
 import { copy } from "./markdown.js";
 import { ArtifactCard, PartView } from "./parts.js";
 
+/** @import { View } from "../model/reduce.js" */
 /** @import { Turn } from "../state/turn.js" */
+/** @import { Run } from "../types.js" */
 
 const LONG_CHARACTERS = 1500;
 const LONG_LINES = 20;
@@ -104,7 +106,7 @@ const copyTelling = (text) => copy(text).then(() => tell(t("copied")));
 /** @param {{ text: string, save: (text: string) => any, cancel: () => void }} props */
 function Editor({ text, save, cancel }) {
   const area = useRef(/** @type {HTMLTextAreaElement | null} */ (null));
-  useEffect(() => area.current?.focus(), []);
+  useLayoutEffect(() => area.current?.focus(), []);
   const submit = () => area.current?.value.trim() && save(area.current.value);
   const key = (/** @type {KeyboardEvent} */ event) => {
     if (event.isComposing) return;
@@ -131,11 +133,8 @@ function State({ turn }) {
   const view = turn.view.value;
   if (isOver(view.status)) return html`<${Outcome} turn=${turn} />`;
   const asked = Boolean(run.cancel_requested_at);
-  const words = asked
-    ? t("state.stopping")
-    : view.status === "queued" && run.queue_position
-      ? t("state.queued.position", { n: run.queue_position })
-      : view.progress?.message || t(`state.${view.status}`);
+  const asks = view.parts.some((part) => part.kind === "approval" && part.approval.status === "pending");
+  const words = asked ? t("state.stopping") : asks ? t("state.waiting") : standing(run, view);
   const fraction = view.progress?.fraction;
   return html`
     <div class="state ${view.status}">
@@ -147,11 +146,18 @@ function State({ turn }) {
   `;
 }
 
+/** @param {Run} run @param {View} view */
+function standing(run, view) {
+  if (view.status === "queued" && run.queue_position) return t("state.queued.position", { n: run.queue_position });
+  return view.progress?.message || t(`state.${view.status}`);
+}
+
 /** @param {{ turn: Turn }} props */
 function Outcome({ turn }) {
   const { status, error } = turn.view.value;
   if (status === "cancelled") return html`<p class="outcome" role="status">${t("outcome.cancelled")}</p>`;
   if (status !== "failed" || !error) return null;
+  const most = turn.run.value.max_cost_usd;
   const known = has(`failed.${error.code}`);
   return html`
     <div class="outcome failed" role="status">
@@ -159,6 +165,8 @@ function Outcome({ turn }) {
       ${error.message && html`<p>${error.message} <code>${error.code}</code></p>`}
       <div class="remedies">
         <button type="button" class="primary" onClick=${() => retry(turn)}>${t("retry")}</button>
+        ${error.code === "budget_exceeded" && most &&
+        html`<button type="button" onClick=${() => retryWithMore(turn)}>${t("retry.more", { limit: money(2 * most) })}</button>`}
         ${has(`remedy.${error.code}`) && html`<span>${t(`remedy.${error.code}`)}</span>`}
       </div>
     </div>
