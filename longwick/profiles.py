@@ -30,11 +30,11 @@ CAPABILITIES: Mapping[str, tuple[str, ...]] = {
     "jsonl": ("text", "thinking", "tools", "artifacts", "history", "interrupt", "cost", "resume"),
     "claude": (
         *("text", "thinking", "tools", "artifacts", "history", "interrupt", "steer"),
-        *("approvals", "cost", "images", "resume"),
+        *("approvals", "cost", "images", "resume", "warm"),
     ),
     "codex": (
         *("text", "thinking", "tools", "artifacts", "history", "interrupt", "steer"),
-        *("approvals", "images", "resume"),
+        *("approvals", "images", "resume", "warm"),
     ),
     "acp": ("text", "thinking", "tools", "artifacts", "history", "interrupt", "approvals", "images", "resume"),
 }

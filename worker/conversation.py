@@ -1,5 +1,6 @@
 """What the CLI of an attempt says, written down as it says it."""
 
+import math
 import time
 from collections.abc import Iterable, Sequence
 
@@ -59,6 +60,12 @@ class Conversation:
         of_agent = self.profile and self.profile.idle_timeout_seconds
         return self.run.idle_timeout_seconds or of_agent or self.parts.settings.idle_timeout_seconds
 
+    @property
+    def most_usd(self) -> float:
+        """What the turn may cost."""
+        limits = (self.run.max_cost_usd, self.profile.max_cost_usd if self.profile else None)
+        return min((limit for limit in limits if limit is not None), default=math.inf)
+
     def follow(self, process: Cli, adapter: Adapter) -> Outcome:
         """Write down all that the CLI says until its turn ends, in whatever way.
 
@@ -66,7 +73,6 @@ class Conversation:
             Fenced: the run is no longer ours.
             Parked: it waits for a decision, for longer than a CLI is kept.
         """
-        run = self.run
         started = time.monotonic()
         ending = Ending(process, adapter)
         while True:
@@ -96,8 +102,8 @@ class Conversation:
                 ending.begin(failure("internal_error", "The record refused some of the agent's output."))
             elif now - started > self.timeout_seconds:
                 ending.begin(failure("timeout", f"The agent was not done after {self.timeout_seconds:g} s."))
-            elif run.max_cost_usd is not None and (self.shown.cost_usd or 0) > run.max_cost_usd:
-                ending.begin(failure("budget_exceeded", f"The agent has used more than {run.max_cost_usd:g} USD."))
+            elif (self.shown.cost_usd or 0) > self.most_usd:
+                ending.begin(failure("budget_exceeded", f"The agent has used more than {self.most_usd:g} USD."))
             elif self._too_much():
                 ending.begin(failure("budget_exceeded", f"The agent printed more than {self._most_bytes} bytes."))
             elif self.exchange.waits:

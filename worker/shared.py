@@ -16,6 +16,7 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Self
 
@@ -180,13 +181,10 @@ class _Server:
         self._lock = threading.Lock()
         self._ears, self._mouth = socket.socketpair()
         self._ears.setblocking(False)
-        self._started: list[Exception | None] = []
-        self._is_started = threading.Event()
+        self._started: Future[None] = Future()
         self._thread = threading.Thread(target=self._run, name="shared-cli", daemon=True)
         self._thread.start()
-        self._is_started.wait()
-        if self._started[0] is not None:
-            raise self._started[0]
+        self._started.result()
 
     def find_place(self, launch: Launch, stop: Callable[[], bytes], wake: int) -> SharedTurn | None:
         """A turn that has begun here; None where the server takes no more."""
@@ -223,7 +221,6 @@ class _Server:
             self._mouth.send(b"!")
 
     def _run(self) -> None:
-        process: CliProcess | None = None
         try:
             argv, environ = self.command
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -231,12 +228,10 @@ class _Server:
             env = {**environ_values(["PATH"]), "LANG": "C.UTF-8", **home, **dict(environ)}
             process = CliProcess(argv, env=env, folder=self._folder, wake=self._ears.fileno())
         except OSError as error:
-            self._started.append(error)
             self.over = True
-            self._is_started.set()
+            self._started.set_exception(error)
             return
-        self._started.append(None)
-        self._is_started.set()
+        self._started.set_result(None)
         with process:
             try:
                 self._serve(process)

@@ -1,9 +1,12 @@
 """What docs/agents.md says that works with each agent, tried with its real CLI."""
 
+import contextlib
 import json
 import signal
 from typing import Any
 
+import binaries
+import psutil
 import pytest
 from real_agents import BASH, SHELLS, RealAgents
 from stack import Json, Stack, check_whole
@@ -18,6 +21,7 @@ AGENTS = {
     "gemini": "acp",
     "codex-acp": "acp",
 }
+CLAUDES = {"claude-old": binaries.CLAUDE_OLD, "claude": binaries.CLAUDE_NEW}
 TRIED = [(agent, able) for agent, adapter in AGENTS.items() for able in CAPABILITIES[adapter]]
 
 
@@ -182,3 +186,29 @@ def _resume(real: RealAgents, agent: str) -> None:
     assert " ".join(ended["output_text"].split()[1:]) == words
     assert [file["version"] for file in stack.get(f"/runs/{run['id']}/artifacts")["data"]] == [1]
     check_whole(stack.log_of(run))
+
+
+def _warm(real: RealAgents, agent: str) -> None:
+    stack = real.stack
+    done(stack, "text Yes.", agent)
+    waiting = processes(stack, agent)
+    if agent != "codex":
+        # The one that had this turn is about to end.
+        waiting = wait_for(lambda: processes(stack, agent) - waiting, 60, "a CLI that waits")
+        ready = stack.data_dir / "logs" / "worker.log"
+        wait_for(lambda: "spare is ready" in ready.read_text().rpartition("spare is taken")[2], 60, "its connection")
+    run = stack.run("save a.txt; stall", agent=agent)
+    wait_for(lambda: of_type(stack, run, "artifact.saved"), 30, "the file that it saves")
+    assert processes(stack, agent) & waiting
+    stack.post(f"/runs/{run['id']}/cancel")
+    assert stack.settled(run, 30)["status"] == "cancelled"
+
+
+def processes(stack: Stack, agent: str) -> set[int]:
+    """Those of the worker that run the agent's program, and no turn that is being asked for now."""
+    program = str(binaries.codex() if agent == "codex" else binaries.claude(CLAUDES[agent]))
+    found = set()
+    for child in psutil.Process(stack.pid("worker")).children():
+        with contextlib.suppress(psutil.Error):
+            found |= {child.pid} if program in child.cmdline()[:1] else set()
+    return found
