@@ -7,7 +7,7 @@ import { style } from "./style.js";
 /**
  * @param {() => Promise<any>} load gives the module
  * @param {string} name of the component in it
- * @param {string} sheet its style
+ * @param {string} [sheet] its style, where it has one of its own
  */
 export function lazy(load, name, sheet) {
   /** @type {any} */
@@ -15,7 +15,7 @@ export function lazy(load, name, sheet) {
   return function Lazy(/** @type {any} */ props) {
     const [, arrived] = useState(false);
     useEffect(() => {
-      if (!found) void Promise.all([load(), style(sheet)]).then(([module]) => ((found = module[name]), arrived(true)));
+      if (!found) void Promise.all([load(), sheet && style(sheet)]).then(([module]) => ((found = module[name]), arrived(true)));
     }, []);
     return found && h(found, props);
   };

@@ -6,9 +6,9 @@ import { API, contentUrl } from "../net/api.js";
 import { show } from "../state/panel.js";
 import { decide } from "../state/thread.js";
 import { has, t } from "../words/words.js";
-import { ApprovalCard } from "./approval.js";
 import { html } from "./html.js";
 import { Icon } from "./icon.js";
+import { lazy } from "./lazy.js";
 import { Markdown } from "./markdown.js";
 import { memo } from "./memo.js";
 
@@ -110,6 +110,8 @@ const Lost = ({ part }) => html`
     <${Icon} name="again" size=${15} /><span>${t(part.resumed ? "lost.resumed" : "lost.waits")}</span>
   </p>
 `;
+
+const ApprovalCard = lazy(() => import("./approval.js"), "ApprovalCard");
 
 /** @param {{ part: ApprovalPart }} props */
 const Approve = ({ part }) => html`<${ApprovalCard} approval=${part.approval} decide=${decide} />`;
