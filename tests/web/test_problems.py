@@ -26,7 +26,7 @@ REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
     [
         ({"input": "x", "status": "succeeded"}, "status"),
         ({"input": "x", "owner": "other"}, "owner"),
-        ({"input": "x", "if_busy": "steer"}, "if_busy"),
+        ({"input": "x", "if_busy": "perhaps"}, "if_busy"),
         ({"input": "x", "if_busy": None}, "if_busy"),
         ({"input": "x", "on_worker_lost": "forget"}, "on_worker_lost"),
         ({"input": "x", "max_cost_usd": 0}, "max_cost_usd"),
@@ -110,7 +110,7 @@ def test_a_thousand_wrong_fields_make_no_large_answer(client: TestClient) -> Non
 def test_a_full_problem(client: TestClient) -> None:
     refused = client.post(f"{API}/runs", json={"input": "hello", "agent": "nobody"})
     problem = refused.json()
-    detail = "agent: there is no agent 'nobody', only demo"
+    detail = "agent: there is no agent 'nobody', only demo, claude, codex, claude-coding, codex-coding"
     assert problem == {
         "type": "about:blank",
         "title": "Unprocessable Content",
