@@ -11,7 +11,7 @@ from fastapi.routing import iter_route_contexts
 from scene import new_thread, queued_run, running_run
 from starlette.testclient import TestClient
 
-from longwick import artifacts, sessions
+from longwick import approvals, artifacts, sessions
 from longwick.database import Database
 from longwick.settings import Settings
 from longwick.storage import FolderStorage
@@ -176,7 +176,7 @@ def test_an_id_that_can_be_none_is_not_found(client: TestClient, id_: str) -> No
 
 
 def others(database: Database, settings: Settings) -> dict[str, str]:
-    """Ids of a thread, a run and an artifact of somebody else."""
+    """Ids of a thread, a run, an approval and an artifact of somebody else."""
     run = running_run(database, new_thread(database, owner="other"))
     session = database.write(lambda db: sessions.open_session(db, run, 60))
     stored = FolderStorage(settings.data_dir / "blobs").put([b"secret"], limit=100)
@@ -185,7 +185,13 @@ def others(database: Database, settings: Settings) -> dict[str, str]:
             db, session.id, artifacts.Save("secret.txt", "text/plain", stored), artifacts.Quota(9, 2**20)
         )
     )
-    return {"thread_id": run.thread_id, "run_id": run.id, "artifact_id": artifact.id, "seq": "1"}
+    approval = database.write(lambda db: approvals.request(db, run, "Bash", {}, 60))
+    ids = {"thread_id": run.thread_id, "run_id": run.id, "artifact_id": artifact.id, "approval_id": approval.id}
+    return {**ids, "seq": "1"}
+
+
+BODIES = {"ThreadChange": {"title": "x"}, "Verdict": {"decision": "allow"}}
+"""What is sent where a body is no run request or change of one."""
 
 
 def test_what_is_somebody_elses_is_as_if_it_were_not_there(
@@ -200,9 +206,8 @@ def test_what_is_somebody_elses_is_as_if_it_were_not_there(
         for method in operations if names else ():
             answers = []
             for ids in (theirs, missing):
-                media = operations[method].get("requestBody", {}).get("content", {})
-                title = method == "patch"
-                body = ({"title": "x"} if title else {"input": "hello"}) if "application/json" in media else None
+                sent = operations[method].get("requestBody", {}).get("content", {}).get("application/json")
+                body = BODIES.get(sent["schema"]["$ref"].rpartition("/")[2], {"input": "hello"}) if sent else None
                 answer = client.request(method, path.format(**ids), json=body)
                 assert answer.status_code == 404, (method, path)
                 told = answer.text.replace(answer.headers["x-request-id"], "")
@@ -211,7 +216,7 @@ def test_what_is_somebody_elses_is_as_if_it_were_not_there(
                 answers.append(told)
             assert answers[0] == answers[1]
             asked += 1
-    assert asked == 16
+    assert asked == 22
     assert [client.get(f"{API}/{kind}").json()["data"] for kind in ("threads", "runs")] == [[], []]
     assert client.get(f"{API}/runs", params={"thread_id": theirs["thread_id"]}).json()["data"] == []
 
