@@ -60,7 +60,7 @@ def _warm(version: str, rounds: int) -> list[float]:
     with Anthropic() as provider, _stack(provider, version, spares=1) as stack:
         _ask(stack, provider, "claude")
         for _ in range(rounds):
-            wait_for(lambda: "spare is ready" in _worker_log(stack).rpartition("spare is taken")[2], 60, "a spare")
+            wait_for(lambda: "is ready" in _worker_log(stack).rpartition("is taken")[2], 60, "a spare")
             taken.append(_ask(stack, provider, "claude"))
     return taken
 

@@ -182,7 +182,7 @@ class _Server:
         self._ears, self._mouth = socket.socketpair()
         self._ears.setblocking(False)
         self._started: Future[None] = Future()
-        self._thread = threading.Thread(target=self._run, name="shared-cli", daemon=True)
+        self._thread = threading.Thread(target=self._live, name="shared-cli", daemon=True)
         self._thread.start()
         self._started.result()
 
@@ -219,6 +219,10 @@ class _Server:
     def _nudge(self) -> None:
         with contextlib.suppress(OSError):
             self._mouth.send(b"!")
+
+    def _live(self) -> None:
+        with self._ears, self._mouth:
+            self._run()
 
     def _run(self) -> None:
         try:
@@ -259,10 +263,8 @@ class _Server:
 
     def _done(self) -> bool:
         with self._lock:
-            if self._turns:
-                return False
-            self._retired |= time.monotonic() - self._idle_since > IDLE_SECONDS
-            return self._retired
+            self._retired |= not self._turns and time.monotonic() - self._idle_since > IDLE_SECONDS
+            return self._retired and not self._turns
 
     def _route(self, line: bytes | Overlong) -> None:
         turns = list(self._turns)

@@ -84,8 +84,10 @@ class Spares:
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
-        self._mouth.close()
+        self._mouth.send(b"!")
         self._thread.join(5)
+        self._ears.close()
+        self._mouth.close()
 
     def take(self, profile: Profile, run: Run) -> Spare | None:
         """A spare for this run, if there is one; in any case, the next run like it will find one."""
@@ -99,7 +101,7 @@ class Spares:
             self._wanted[command] = (profile, now, now + PAUSE_SECONDS)
             self._changed.notify_all()
         if found is not None:
-            log.info("a spare is taken")
+            log.info("spare %d is taken", found.process.pid)
             found.process.poll(0)
             if found.process.ended:
                 found.end()
@@ -139,7 +141,7 @@ class Spares:
             spare = None
         with self._changed:
             if spare is not None:
-                log.info("a spare is ready")
+                log.info("spare %d is ready", spare.process.pid)
                 self._ready.append(spare)
             elif command in self._wanted:
                 wanted, used_at, _ = self._wanted[command]

@@ -196,7 +196,7 @@ def _warm(real: RealAgents, agent: str) -> None:
         # The one that had this turn is about to end.
         waiting = wait_for(lambda: processes(stack, agent) - waiting, 60, "a CLI that waits")
         ready = stack.data_dir / "logs" / "worker.log"
-        wait_for(lambda: "spare is ready" in ready.read_text().rpartition("spare is taken")[2], 60, "its connection")
+        wait_for(lambda: any(f"spare {pid} is ready" in ready.read_text() for pid in waiting), 60, "its connection")
     run = stack.run("save a.txt; stall", agent=agent)
     wait_for(lambda: of_type(stack, run, "artifact.saved"), 30, "the file that it saves")
     assert processes(stack, agent) & waiting
