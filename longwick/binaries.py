@@ -4,13 +4,15 @@ import importlib.util
 import re
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
 
 from longwick.settings import Settings, environ_values
 
 VERSION_SECONDS = 20.0
+TRIED: Mapping[str, tuple[str, ...]] = {"claude": ("2.1.197", "2.1.330"), "codex": ("0.169.0",)}
+"""Adapter -> the versions that the tests run."""
 
 
 def find_claude(settings: Settings) -> str | None:

@@ -9,7 +9,7 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -21,12 +21,13 @@ from rich.table import Table
 from rich.text import Text
 from sqlalchemy.exc import SQLAlchemyError
 
-from longwick import __version__, agents, schema, valkey
+from longwick import __version__, agents, binaries, schema, valkey
 from longwick.audit import Audited, audit
 from longwick.broadcast import connect
 from longwick.client import Client
 from longwick.database import Database
 from longwick.errors import BadSetting, LongwickError
+from longwick.profiles import Profile
 from longwick.settings import Settings, is_loopback
 from longwick.storage import FolderStorage
 from longwick.wording import clean, size_of
@@ -249,14 +250,33 @@ def _server(settings: Settings) -> Iterator[Finding]:
 
 def _agents(settings: Settings, listed: dict[str, str | None] | None) -> Iterator[Finding]:
     """Which agents can run, by the server's word, or else by what is on this machine."""
+    try:
+        profiles = agents.load(settings)
+    except BadSetting as error:
+        kept = " (a server that runs keeps the agents it had)" if listed is not None else ""
+        yield Finding("agents", Level.WRONG, error.detail + kept)
+        profiles = {}
+    yield from _versions(profiles)
     if listed is None:
-        try:
-            listed = {agent: profile.unavailable() for agent, profile in agents.load(settings).items()}
-        except BadSetting as error:
-            yield Finding("agents", Level.WRONG, error.detail)
-            return
+        listed = {agent: profile.unavailable() for agent, profile in profiles.items()}
+    if not listed:
+        return
     able = [agent for agent, reason in listed.items() if reason is None]
     yield Finding("agents", Level.OK if able else Level.WRONG, f"can run: {', '.join(able) or 'none'}")
     for agent, reason in listed.items():
         if reason is not None:
             yield Finding("agents", Level.CARE, f"{agent} cannot run: {reason}")
+
+
+def _versions(profiles: Mapping[str, Profile]) -> Iterator[Finding]:
+    """Which Claude Code and which Codex there are on this machine."""
+    programs = {(p.adapter, p.command[0]) for p in profiles.values() if p.adapter in binaries.TRIED and p.command}
+    for adapter, program in sorted(programs):
+        version, tried = binaries.version(program), binaries.TRIED[adapter]
+        if version is None:
+            yield Finding("agents", Level.CARE, f"{program} does not say which version of {adapter} it is")
+        elif version in tried:
+            yield Finding("agents", Level.OK, f"{program} is {adapter} {version}")
+        else:
+            words = f"{program} is {adapter} {version}, with which Longwick was never tried; {' and '.join(tried)} were"
+            yield Finding("agents", Level.CARE, words)

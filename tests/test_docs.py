@@ -17,6 +17,7 @@ from typer.main import get_command
 
 from longwick import cli, metrics
 from longwick.agents import load
+from longwick.binaries import TRIED
 from longwick.database import Database
 from longwick.events import EventType
 from longwick.profiles import CAPABILITIES, Profile
@@ -179,6 +180,8 @@ def test_the_table_says_what_works_with_which_agent() -> None:
         assert package is None or packages[package].endswith(title.split()[-1])
         assert {row[number] for row in rows} <= {"yes", "–"}
         assert {row[0] for row in rows if row[number] == "yes"} == set(CAPABILITIES[adapter])
+        if adapter in TRIED:
+            assert title.split()[-1] in TRIED[adapter]
     assert {package for _, package in COLUMNS.values() if package} == set(packages)
 
 

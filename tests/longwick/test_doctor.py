@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import binaries as cli_binaries
 import pytest
 from stack import AGENTS, Stack
 from waiting import wait_for
@@ -183,6 +184,48 @@ def test_an_agents_file_that_cannot_be_used_is_found(tmp_path: Path, monkeypatch
     (tmp_path / "agents.toml").write_text("[agents.x]\nadapter = 1\n")
     monkeypatch.setenv("LONGWICK_AGENTS_FILE", str(tmp_path / "agents.toml"))
     assert "agents.x" in wrong()["agents"]
+
+
+def test_the_versions_of_known_agents_are_named_and_one_that_was_never_tried_is_called_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "claude"
+    program.write_text("#!/bin/sh\necho '9.8.7 (Claude Code)'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("LONGWICK_CLAUDE_BIN", str(program))
+    monkeypatch.setenv("LONGWICK_CODEX_BIN", str(cli_binaries.codex()))
+    said = {finding.words: finding.level for finding in examine() if finding.part == "agents"}
+    assert said[f"{cli_binaries.codex()} is codex 0.169.0"] is Level.OK
+    never = f"{program} is claude 9.8.7, with which Longwick was never tried; 2.1.197 and 2.1.330 were"
+    assert said[never] is Level.CARE
+
+
+def test_agents_come_and_go_with_their_file_while_everything_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "agents.toml"
+    listed = '[agents.{}]\nadapter = "jsonl"\ncommand = ["python3", "-S", "' + str(AGENTS / "script.py") + '"]\n'
+    file.write_text(listed.format("first"))
+    with Stack(tmp_path / "stack", {"LONGWICK_AGENTS_FILE": str(file)}) as stack:
+        for name, value in {**environ(stack), "LONGWICK_AGENTS_FILE": str(file)}.items():
+            monkeypatch.setenv(name, value)
+
+        def available() -> set[str]:
+            return {agent["id"] for agent in stack.get("/agents")["data"] if agent["available"]}
+
+        assert available() == {"demo", "first"}
+        file.write_text(listed.format("first") + listed.format("second"))
+        wait_for(lambda: available() == {"demo", "first", "second"}, 15, "the new agent")
+        assert stack.settled(stack.run("say 2 0", agent="second"))["output_text"] == "0 1 "
+        file.write_text("[agents.third]\nadapter = 1\n")
+        wait_for(lambda: "the agents stay as they were" in stack.said, 15, "the log to say why not")
+        assert available() == {"demo", "first", "second"}
+        assert stack.settled(stack.run("say 1 0", agent="second"))["output_text"] == "0 "
+        assert "agents.third.adapter" in wrong()["agents"]
+        assert "keeps the agents it had" in wrong()["agents"]
+        file.write_text(listed.format("third"))
+        wait_for(lambda: available() == {"demo", "third"}, 15, "the file to be used again")
+        assert wrong() == {}
 
 
 def test_a_program_that_is_missing_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
