@@ -154,7 +154,7 @@ def test_without_our_tools_no_model_is_asked(real: RealAgents) -> None:
     stopped = stack.kill("mcp", signal.SIGSTOP)
     before = len(real.provider("claude").asked)
     try:
-        ended = stack.settled(stack.run("text Hello.", agent="claude"), 90)
+        ended = stack.settled(stack.run("text Hello.", agent="claude-old-coder"), 60)
     finally:
         os.kill(stopped, signal.SIGCONT)
     assert (ended["status"], ended["error"]["code"]) == ("failed", "mcp_unavailable")
