@@ -3,6 +3,7 @@
 A decision that its attempt still waits for is told to it; where the run was parked meanwhile, it goes on with another.
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -15,7 +16,7 @@ from longwick.errors import Conflict, NotFound
 from longwick.events import Event, EventType
 from longwick.ids import new_id
 from longwick.kinds import ApprovalStatus, RunStatus
-from longwick.models import Approval, JsonObject, Run, Thread
+from longwick.models import Approval, JsonObject, Run, RunEvents, Thread
 from longwick.news import News
 from longwick.paging import Page, page
 from longwick.times import rfc3339
@@ -142,14 +143,26 @@ def runs_decided(db: Db, ids: Sequence[str]) -> set[str]:
 
 
 def of_parked(db: Db, run: Run) -> list[Decision]:
-    """What was decided since the attempt before this one, which was parked to wait for it."""
+    """What was decided for the attempt before this one, if that was parked to wait for it.
+
+    Of an attempt that was lost, what was allowed may have been done: it is asked for again.
+    """
     found = db.scalars(
         select(Approval)
         .where(Approval.run_id == run.id, Approval.attempt == run.attempt - 1)
         .where(Approval.status != ApprovalStatus.PENDING)
         .order_by(Approval.id)
+    ).all()
+    return [Decision.of(approval) for approval in found] if found and _was_parked(db, run) else []
+
+
+def _was_parked(db: Db, run: Run) -> bool:
+    """Whether the attempt before this one was parked, and not lost."""
+    bodies = select(RunEvents.first_seq, RunEvents.last_seq, RunEvents.body).where(
+        RunEvents.run_id == run.id, RunEvents.attempt == run.attempt - 1
     )
-    return [Decision.of(approval) for approval in found]
+    lines = (line for row in db.execute(bodies) for _, line in events.Batch(run.id, *row).after(0))
+    return any(json.loads(line)["type"] == EventType.RUN_WAITING for line in lines)
 
 
 def park(db: Db, run_id: str, attempt: int, closing: Sequence[Event]) -> Run | None:

@@ -26,6 +26,7 @@ models = ["gpt-5"]
 adapter = "claude"
 kind = "coding"
 command = ["{claude_old}"]
+env = {{ MCP_TIMEOUT = "6000" }}
 models = ["claude-sonnet-5"]
 
 [agents.claude-coder]

@@ -1,5 +1,7 @@
 """What reaches a CLI while it works: what somebody has decided of that which it asked, and what its user adds."""
 
+import json
+import re
 import time
 from collections.abc import Callable
 
@@ -7,7 +9,7 @@ from longwick import approvals, steering
 from longwick.approvals import Decision
 from longwick.database import Db
 from longwick.errors import Unavailable
-from longwick.models import Run
+from longwick.models import JsonObject, Run
 from longwick.recorder import RunLog
 from longwick.steering import Input
 from longwick.text import clean_json
@@ -42,7 +44,7 @@ class Exchange:
     def ask(self, ask: Ask, process: Cli, adapter: Adapter) -> None:
         """Have somebody decide; it is done at once where it was decided for an earlier attempt."""
         for decision in self.decided:
-            if (decision.tool, decision.input) == (ask.tool, ask.input):
+            if decision.tool == ask.tool and self._in_any_attempt(decision.input) == self._in_any_attempt(ask.input):
                 self.decided.remove(decision)
                 process.write(adapter.answer(ask, decision))
                 return
@@ -55,6 +57,10 @@ class Exchange:
         self._asks[asked.id] = ask
         self._hold.asking = tuple(self._asks)
         self.moved_at = time.monotonic()
+
+    def _in_any_attempt(self, given: JsonObject) -> str:
+        """What a tool is given, the same in each attempt: their folders have the attempt's number in their names."""
+        return re.sub(rf"{self._run.id}-\d+", self._run.id, json.dumps(clean_json(given), sort_keys=True))
 
     def pass_on(self, process: Cli, adapter: Adapter) -> bool:
         """Hand the CLI what the record has for it; whether its user has added something.

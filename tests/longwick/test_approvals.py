@@ -9,7 +9,7 @@ from sqlalchemy import update
 from longwick import approvals, audit, cancellation, leases, runs
 from longwick.database import Database, utc_now
 from longwick.errors import Conflict, Fenced, NotFound
-from longwick.kinds import ApprovalStatus, RunStatus
+from longwick.kinds import ApprovalStatus, OnWorkerLost, RunStatus
 from longwick.leases import Held
 from longwick.models import Approval, Run
 from longwick.outcomes import Outcome
@@ -151,6 +151,14 @@ def test_a_waiting_run_holds_its_thread(database: Database) -> None:
     following = queued_run(database, thread)
     park(database, run)
     assert database.write(lambda db: runs.claim(db, following.id, "wrk_test", {})) is None
+
+
+def test_what_was_allowed_to_an_attempt_that_was_lost_is_not_allowed_to_the_next(database: Database) -> None:
+    run = spawned_run(database, on_worker_lost=OnWorkerLost.RETRY)
+    decide(database, ask(database, run))
+    leases.recover(database, Held(run.id, 1, "wrk_test", 0), "test")
+    again = claim(database, run)
+    assert database.read(lambda db: approvals.of_parked(db, again)) == []
 
 
 @pytest.mark.parametrize("broken", ["over", "waiting"])
