@@ -27,8 +27,8 @@ def engine_name() -> str:
     return "sqlite"
 
 
-# Of the package, not the session: while it is open, no other test of this process can run an event loop.
-@pytest.fixture(scope="package")
+# Of the module, not the session: while it is open, no other test of this process can run an event loop.
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     found = next(filter(None, map(shutil.which, BROWSERS)), None)
     if found is None:
