@@ -31,17 +31,18 @@ help: ## list these commands
 	@command -v npm >/dev/null || $(PIP) --require-hashes --requirement requirements-node.lock
 	@touch $@
 
-.venv/page: package-lock.json vendor.py .venv/npm
+# The last file that it writes.
+PAGE := web/static/vendor/diff.js
+$(PAGE): package-lock.json vendor.py .venv/npm
 	.venv/bin/python vendor.py --omit=dev
-	@touch $@
 
-.venv/page-dev: .venv/page
+node_modules/.made: $(PAGE)
 	.venv/bin/python vendor.py
 	@touch $@
 
-setup: .venv/setup .venv/page ## install what `make run` needs, into .venv and web/static/vendor
+setup: .venv/setup $(PAGE) ## install what `make run` needs, into .venv and web/static/vendor
 
-setup-dev: .venv/setup-dev .venv/page-dev ## install what `make check test bench` need, too
+setup-dev: .venv/setup-dev node_modules/.made ## install what `make check test bench` need, too
 
 run: setup ## start Longwick on this machine (ARGS="--port 9000" goes to `longwick up`)
 	@.venv/bin/longwick up $(ARGS)
