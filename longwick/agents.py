@@ -52,7 +52,7 @@ class _AgentsFile(BaseModel, extra="forbid"):
 class Roster(Mapping[str, Profile]):
     """Agent id -> profile, as the agents file has them now: a file that has changed is read anew.
 
-    A changed file that cannot be used is refused whole, and `problem` tells why.
+    A changed file that cannot be used is refused whole, and the log tells why.
 
     Raises:
         BadSetting: the file cannot be read or used at first, or the default agent is none of these.
@@ -63,7 +63,6 @@ class Roster(Mapping[str, Profile]):
         self._lock = threading.Lock()
         self._read_at = _stamp(settings.agents_file)
         self._profiles = load(settings)
-        self.problem: str | None = None
 
     def __getitem__(self, agent: str) -> Profile:
         return self._current()[agent]
@@ -85,9 +84,8 @@ class Roster(Mapping[str, Profile]):
             if stamp != self._read_at:
                 self._read_at = stamp
                 try:
-                    self._profiles, self.problem = load(self._settings), None
+                    self._profiles = load(self._settings)
                 except BadSetting as error:
-                    self.problem = str(error)
                     log.error("the agents stay as they were: %s", error)
             return self._profiles
 

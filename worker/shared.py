@@ -6,7 +6,6 @@ turn's key, anything else by the thread that it names.
 
 import contextlib
 import errno
-import json
 import logging
 import selectors
 import shutil
@@ -22,7 +21,7 @@ from typing import Self
 
 from longwick.settings import environ_values
 from worker.agents import Launch
-from worker.agents.lines import parse_object
+from worker.agents.lines import line_of, parse_object
 from worker.cli import Overlong
 from worker.process import CliProcess
 
@@ -296,4 +295,4 @@ def _thread_of(said: dict[str, object]) -> str:
 
 
 def _request(method: str, params: dict[str, str]) -> bytes:
-    return json.dumps({"id": f"longwick:{method}", "method": method, "params": params}).encode() + b"\n"
+    return line_of({"id": f"longwick:{method}", "method": method, "params": params})

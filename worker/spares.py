@@ -5,7 +5,6 @@ Only Claude Code in its kind `chat` is kept so: Codex serves all turns from one 
 a history needs a start of its own.
 """
 
-import json
 import logging
 import os
 import shutil
@@ -24,7 +23,7 @@ from longwick.models import Run
 from longwick.profiles import MCP_NAME, Profile
 from longwick.settings import Settings
 from worker.agents import Turn, adapter_for
-from worker.agents.lines import parse
+from worker.agents.lines import line_of, parse
 from worker.process import CliProcess
 from worker.workspace import Workspace, make_folders
 
@@ -157,13 +156,13 @@ class Spares:
         env = folder.environ(profile, turn, launch.env)
         process = CliProcess(launch.argv, env=env, folder=folder.work, wake=self._ears.fileno())
         spare = Spare(command, token, folder, process, time.monotonic())
-        process.write(json.dumps(ASK).encode() + b"\n")
+        process.write(line_of(ASK))
         while time.monotonic() - spare.started_at < START_SECONDS and not process.ended and not self._stopping:
             for line in process.poll(1.0):
                 if isinstance(line, bytes) and (connected := _is_connected(line)) is not None:
                     if connected:
                         return spare
-                    process.write(json.dumps(ASK).encode() + b"\n")
+                    process.write(line_of(ASK))
         spare.end()
         return None
 

@@ -23,7 +23,7 @@ from worker.agents import Ask, End, Launch, Meant, Reply, Turn
 from worker.agents.acp_end import end_of, failure_of
 from worker.agents.acp_stream import AcpStream
 from worker.agents.continuing import CHAT_PROMPT, continuation
-from worker.agents.lines import parse_object, understand
+from worker.agents.lines import line_of, parse_object, understand
 
 VERSION = 1
 AUTH_REQUIRED = -32000
@@ -85,7 +85,7 @@ class Acp:
             case {"method": "session/request_permission", "id": _}:
                 yield from self._permission(said, shown)
             case {"method": _, "id": number}:
-                yield Reply(_line({"jsonrpc": "2.0", "id": number, "error": NOT_OFFERED}))
+                yield Reply(line_of({"jsonrpc": "2.0", "id": number, "error": NOT_OFFERED}))
             case {"method": _}:
                 # What the protocol does not know, an agent may announce as it likes.
                 return
@@ -239,16 +239,12 @@ def _end(code: str, words: str) -> End:
 
 
 def _request(method: str, step: str | None = None, /, **params: Any) -> bytes:
-    return _line({"jsonrpc": "2.0", "id": step or method, "method": method, "params": params})
+    return line_of({"jsonrpc": "2.0", "id": step or method, "method": method, "params": params})
 
 
 def _notice(method: str, **params: Any) -> bytes:
-    return _line({"jsonrpc": "2.0", "method": method, "params": params})
+    return line_of({"jsonrpc": "2.0", "method": method, "params": params})
 
 
 def _answer(asked: JsonObject, result: JsonObject) -> bytes:
-    return _line({"jsonrpc": "2.0", "id": asked["id"], "result": result})
-
-
-def _line(message: JsonObject) -> bytes:
-    return json.dumps(message).encode() + b"\n"
+    return line_of({"jsonrpc": "2.0", "id": asked["id"], "result": result})

@@ -17,6 +17,7 @@ from longwick.transcript import Block, Transcript
 from worker.agents import Ask, Launch, Meant, Turn
 from worker.agents.claude_stream import ClaudeStream
 from worker.agents.continuing import CHAT_PROMPT, continuation, fallback_input
+from worker.agents.lines import line_of
 
 TRANSCRIPT = "thread.jsonl"
 CAREFUL = {
@@ -56,7 +57,7 @@ class Claude:
         return self._stream.translate(line, shown)
 
     def interrupt(self) -> bytes:
-        return _line(
+        return line_of(
             {"type": "control_request", "request_id": f"stop-{uuid.uuid4().hex}", "request": {"subtype": "interrupt"}}
         )
 
@@ -69,7 +70,7 @@ class Claude:
         if not decision.allowed:
             said = {"behavior": "deny", "message": decision.words}
         answer = {"subtype": "success", "request_id": ask.request_id, "response": said}
-        return _line({"type": "control_response", "response": answer})
+        return line_of({"type": "control_response", "response": answer})
 
     def _opening(self) -> bytes:
         turn = self._turn
@@ -181,13 +182,9 @@ def _done(done: Sequence[Block]) -> Iterator[tuple[str, Any]]:
 def _message(content: str | list[JsonObject]) -> bytes:
     said = _as_text(content) if isinstance(content, str) else content
     # Newer ones take a message that says so as text, whatever it looks like.
-    return _line({"type": "user", "message": {"role": "user", "content": said}, "client_composed": True})
+    return line_of({"type": "user", "message": {"role": "user", "content": said}, "client_composed": True})
 
 
 def _as_text(text: str) -> str:
     """Words that no version takes for a command of its own."""
     return f"\n{text}" if text.lstrip().startswith("/") or not text.strip() else text
-
-
-def _line(message: JsonObject) -> bytes:
-    return json.dumps(message).encode() + b"\n"

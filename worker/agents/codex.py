@@ -15,6 +15,7 @@ from longwick.transcript import Block, Transcript
 from worker.agents import Ask, Launch, Meant, Turn
 from worker.agents.codex_stream import CodexStream
 from worker.agents.continuing import CHAT_PROMPT, continuation, fallback_input
+from worker.agents.lines import line_of
 
 PROVIDER = "longwick"
 OFF = (
@@ -43,13 +44,13 @@ class Codex:
 
     def launch(self, work: Path, home: Path) -> Launch:
         self._work = work
-        greeting = _line({"id": "hello", "method": "initialize", "params": HELLO}) + _line({"method": "initialized"})
+        hello = {"id": "hello", "method": "initialize", "params": HELLO}
         return Launch(
             [*self._profile.command, *command_line(self._profile)],
             {},
             self._ask("thread/start", self._thread()),
             shared=True,
-            greeting=greeting,
+            greeting=line_of(hello) + line_of({"method": "initialized"}),
             key=self._prefix,
         )
 
@@ -68,7 +69,7 @@ class Codex:
 
     def answer(self, ask: Ask, decision: Decision) -> bytes:
         verdict = {"decision": "accept" if decision.allowed else "decline"}
-        return _line({"id": json.loads(ask.request_id), "result": verdict})
+        return line_of({"id": json.loads(ask.request_id), "result": verdict})
 
     def asked_for(self, request_id: object) -> str | None:
         """The method of a request of ours that is answered now."""
@@ -129,7 +130,7 @@ class Codex:
         self._requests += 1
         request_id = f"{self._prefix}:{self._requests}"
         self._waiting[request_id] = method
-        return _line({"id": request_id, "method": method, "params": params})
+        return line_of({"id": request_id, "method": method, "params": params})
 
 
 HELLO: JsonObject = {
@@ -198,7 +199,3 @@ def _filled(headers: Mapping[str, str], environ: Mapping[str, str]) -> dict[str,
             value = value.replace(f"${{{variable}}}", content)
         filled[name] = value
     return filled
-
-
-def _line(message: JsonObject) -> bytes:
-    return json.dumps(message).encode() + b"\n"

@@ -11,7 +11,7 @@ from longwick.text import shorten
 from longwick.transcript import Transcript
 from worker.agents import Ask, End, Meant, Reply
 from worker.agents.failing import provider_failure
-from worker.agents.lines import parse_object, understand
+from worker.agents.lines import line_of, parse_object, understand
 
 QUIET = (
     # Of no use to a reader: its own bookkeeping, and what is told by the completed item once more.
@@ -84,7 +84,7 @@ class CodexStream:
                 yield Ask(request_id, "apply_patch", self._commands.get(params["itemId"], {}), params["itemId"])
             case method:
                 refused = {"code": -32601, "message": "nobody is here to answer that"}
-                yield Reply(json.dumps({"id": said["id"], "error": refused}).encode() + b"\n")
+                yield Reply(line_of({"id": said["id"], "error": refused}))
                 yield notice("info", "unknown_message", f"Codex asked for {method!r}, and was refused.")
 
     def _told(self, method: str, params: JsonObject, shown: Transcript) -> Iterator[Meant]:

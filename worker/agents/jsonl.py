@@ -12,7 +12,7 @@ from longwick.profiles import Profile
 from longwick.text import shorten
 from longwick.transcript import Transcript
 from worker.agents import Ask, End, Launch, Turn
-from worker.agents.lines import parse, unreadable
+from worker.agents.lines import line_of, parse, unreadable
 
 NAME_CHARACTERS = 1000
 USAGE_CHARACTERS = 10_000
@@ -32,16 +32,16 @@ class JsonLines:
         return Launch(
             self._profile.command,
             {},
-            _line(
+            line_of(
                 {"type": "user", "text": turn.text, "history": history} | ({"shown": turn.shown} if turn.shown else {})
             ),
         )
 
     def interrupt(self) -> bytes:
-        return _line({"type": "cancel"})
+        return line_of({"type": "cancel"})
 
     def steer(self, text: str) -> bytes | None:
-        return _line({"type": "user", "text": text}) if self._profile.steer else None
+        return line_of({"type": "user", "text": text}) if self._profile.steer else None
 
     def answer(self, ask: Ask, decision: Decision) -> bytes:
         raise AssertionError("it has no way to ask")
@@ -116,10 +116,6 @@ class JsonLines:
     def _new_block(self, prefix: str) -> str:
         self._blocks += 1
         return f"{prefix}_{self._turn.attempt}_{self._blocks}"
-
-
-def _line(message: JsonObject) -> bytes:
-    return json.dumps(message).encode() + b"\n"
 
 
 def _string(said: JsonObject, name: str) -> str:

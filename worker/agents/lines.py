@@ -42,6 +42,11 @@ def understand(
         yield notice("info", "unknown_message", words)
 
 
+def line_of(message: JsonObject) -> bytes:
+    """The message as a CLI reads it."""
+    return json.dumps(message).encode() + b"\n"
+
+
 def unreadable(line: bytes) -> Iterator[Event]:
     """The notice of a line that is no message; nothing for one that is blank."""
     text = clean(line.decode("utf-8", "replace"))
