@@ -64,7 +64,7 @@ class Publisher:
 
     def __init__(self, redis_url: str) -> None:
         self._redis = connect(redis_url)
-        self._waiting: deque[tuple[str, bytes]] = deque(maxlen=WAITING_BATCHES)
+        self._waiting: deque[tuple[float, str, bytes]] = deque(maxlen=WAITING_BATCHES)
         self._wake = threading.Event()
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
@@ -93,7 +93,7 @@ class Publisher:
         if len(self._waiting) == WAITING_BATCHES:
             self.dropped += 1
             metrics.LIVE_COPIES_DROPPED.inc()
-        self._waiting.append((channel, message))
+        self._waiting.append((time.monotonic(), channel, message))
         self._wake.set()
 
     def _run(self) -> None:
@@ -120,9 +120,12 @@ class Publisher:
         """Tell all that waits; whether there was anything."""
         told = False
         while self._waiting:
+            committed_at = self._waiting[0][0]
             with self._redis.pipeline(transaction=False) as pipeline:
                 for _ in range(min(PIPELINE, len(self._waiting))):
-                    pipeline.publish(*self._waiting.popleft())
+                    _, channel, message = self._waiting.popleft()
+                    pipeline.publish(channel, message)
                 pipeline.execute(raise_on_error=False)
+            metrics.PUBLISH_SECONDS.observe(time.monotonic() - committed_at)
             told = True
         return told

@@ -7,7 +7,7 @@ from typing import Generic, TypeVar
 
 from sqlalchemy import delete, select, text, update
 
-from longwick import outcomes, runs, seams, transcript
+from longwick import metrics, outcomes, runs, seams, transcript
 from longwick.database import Database, Db, utc_now
 from longwick.events import Event, EventType
 from longwick.kinds import OnWorkerLost, RunStatus
@@ -160,7 +160,10 @@ def recover(database: Database, held: Held, reason: str) -> Run | None:
         return runs.settle(db, held.run_id, held.attempt, lost, [*shown.close(partial=True), told])
 
     seams.passed("recovering")
-    return database.write(end)
+    ended = database.write(end)
+    if ended is not None:
+        metrics.LEASES_LOST.labels(ended.status).inc()
+    return ended
 
 
 def _drop(db: Db, held: Held) -> bool:

@@ -48,6 +48,7 @@ def create_app(settings: Settings, storage: Storage | None = None) -> Starlette:
         publisher.publish(announced)
 
     database = Database(settings.database, after_commit=tell)
+    metrics.watch_space(settings.data_dir)
     tools = Tools(settings, database, storage or FolderStorage(settings.blobs))
     # Without `subscriptions` a client that asks to listen is told at once that there is nothing to listen to.
     server = MCPServer(

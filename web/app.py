@@ -49,6 +49,7 @@ def create_app(settings: Settings) -> FastAPI:
     dispatcher = Dispatcher(database, settings.redis)
     lookout = Lookout(database, settings.lease_seconds)
     hub = Hub(settings.redis, database)
+    metrics.watch_space(settings.data_dir)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

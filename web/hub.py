@@ -43,6 +43,13 @@ class Live:
         self.batch = batch
         self.size = len(batch.body)
         self._frames: bytes | None = None
+        self._at = 0.0
+
+    @property
+    def at(self) -> float:
+        """When its last event happened, in seconds since the epoch."""
+        self._at = self._at or self.batch.at.timestamp()
+        return self._at
 
     def frames(self, after: int) -> bytes:
         """The SSE frames of the events past `after`."""

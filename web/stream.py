@@ -13,7 +13,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from longwick import events, runs
+from longwick import events, metrics, runs
 from longwick.database import Database, Db
 from longwick.errors import NotFound
 from longwick.events import Batch
@@ -42,6 +42,8 @@ async def frames(hub: Hub, database: Database, owner: str, run_id: str, after: i
         more = bool(batches) and batches[-1].last_seq < run.last_seq
         return batches, more, run.status.terminal and not more
 
+    # Only of those is it known that what comes is new.
+    up_to_date = False
     async with hub.watch(run_id, after) as viewer:
         heartbeat_at = time.monotonic() + HEARTBEAT_SECONDS
         while not hub.closing:
@@ -51,9 +53,12 @@ async def frames(hub: Hub, database: Database, owner: str, run_id: str, after: i
                 for batch in batches:
                     yield encode(batch, viewer.cursor)
                     viewer.cursor = batch.last_seq
+                    if up_to_date:
+                        metrics.VIEWER_LAG_SECONDS.observe(max(0.0, time.time() - batch.at.timestamp()))
                 if done:
                     return
                 viewer.behind = viewer.behind or more
+                up_to_date = up_to_date or not more
                 continue
             live = viewer.take()
             if live is None:
@@ -67,6 +72,7 @@ async def frames(hub: Hub, database: Database, owner: str, run_id: str, after: i
             elif live.batch.last_seq > viewer.cursor:
                 yield live.frames(viewer.cursor)
                 viewer.cursor = live.batch.last_seq
+                metrics.VIEWER_LAG_SECONDS.observe(max(0.0, time.time() - live.at))
                 if live.batch.terminal:
                     return
 

@@ -4,9 +4,9 @@ import math
 import time
 from collections.abc import Iterable, Sequence
 
-from longwick import values
+from longwick import metrics, values
 from longwick.errors import Fenced, StorageFull
-from longwick.events import DELTAS, Event, notice
+from longwick.events import DELTAS, Event, EventType, notice
 from longwick.kinds import RunStatus
 from longwick.models import Run
 from longwick.outcomes import Outcome
@@ -25,6 +25,8 @@ TICK_SECONDS = 1.0
 ERROR_CHARACTERS = 2000
 NOT_EXECUTED = (126, 127)
 """With these setpriv exits instead of becoming the CLI."""
+SEEN = (EventType.MESSAGE_STARTED, EventType.REASONING_DELTA, EventType.TOOL_DELTA, EventType.TOOL_STARTED)
+"""What shows that the agent is at work."""
 SECRET_CHARACTERS = 6
 """Shorter values of the environment are no secrets, and would tear holes into the text."""
 
@@ -44,6 +46,7 @@ class Conversation:
         self.hold = hold
         self.log = log
         self.shown = Transcript()
+        self._seen = False
         self.printed_bytes = 0
         self.secrets: Sequence[str] = ()
         """What the CLI was given in confidence, and may not be repeated when it fails."""
@@ -147,6 +150,9 @@ class Conversation:
 
     def record(self, events: Iterable[Event]) -> None:
         for event in events:
+            if not self._seen and event.type in SEEN:
+                self._seen = True
+                metrics.observe_first_event(self.run, "said")
             if event.type in DELTAS:
                 self.shown.add(event.type, event.data)
                 kept = event

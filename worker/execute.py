@@ -4,6 +4,7 @@ import logging
 import os
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import BinaryIO
 
 from longwick import approvals, artifacts, metrics, room, runs, seams, sessions, threads, transcript
@@ -55,7 +56,8 @@ def execute(parts: Parts, run_id: str) -> Run | None:
     def refused() -> None:
         hold.ask_to_stop(Stop.FENCED if isinstance(run_log.error, Fenced) else Stop.REFUSED)
 
-    run_log = parts.recorder.open(run.id, run.attempt, on_fenced=refused)
+    first = partial(metrics.observe_first_event, run, "committed")
+    run_log = parts.recorder.open(run.id, run.attempt, on_fenced=refused, on_first=first)
     attempt = Attempt(parts, run, hold, run_log)
     with bound(run_id=run.id, attempt=run.attempt):
         try:

@@ -93,6 +93,7 @@ def assemble(settings: Settings, lanes: Sequence[RunKind], concurrency: int) -> 
         stack.enter_context(Sweeper(settings, database, dispatcher, storage))
         recorder = stack.enter_context(Recorder(database))
         metrics.CLIS_RUNNING.set_function(lambda: len(live_pids))
+        metrics.watch_space(settings.data_dir)
         stack.enter_context(metrics.served(settings.worker_metrics_port))
         dispatcher.wake()
         # Asked once beforehand, as it takes as long as the programs do.

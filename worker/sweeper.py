@@ -54,9 +54,11 @@ class Sweeper:
 
     def _run(self) -> None:
         while not self._stopping.wait(self._settings.sweep_seconds):
+            outcome = "failed"
             try:
                 self.sweep()
                 self._swept_at = time.monotonic()
+                outcome = "ok"
                 if time.monotonic() >= self._collect_at:
                     self._collect_at = time.monotonic() + COLLECT_SECONDS
                     self.collect()
@@ -64,6 +66,8 @@ class Sweeper:
                 log.warning("the record could not be swept: %s", error)
             except Exception:
                 log.exception("a sweep failed")
+            finally:
+                metrics.SWEEPS.labels(outcome).inc()
 
     def sweep(self) -> None:
         """One look at everything."""

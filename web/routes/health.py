@@ -8,7 +8,6 @@ from fastapi import APIRouter, Response
 from fastapi.responses import PlainTextResponse
 
 from longwick import metrics
-from longwick.errors import LongwickError
 from longwick.models import Worker
 from web.dependencies import TheChecks
 from web.schemas import Alive, Health, Parts
@@ -47,11 +46,18 @@ async def readyz(checks: TheChecks, response: Response) -> Health:
 @router.get("/metrics", response_class=PlainTextResponse)
 async def scrape(checks: TheChecks) -> Response:
     """What Prometheus collects from this process."""
-    try:
-        await checks.unsettled.answer(CHECK_SECONDS)
-    except (LongwickError, TimeoutError):
-        # No figure is better than one that was true at some time.
-        metrics.RUNS.clear()
+    record, redis, mcp, unsettled = await asyncio.gather(
+        checks.record.answer(CHECK_SECONDS),
+        checks.redis.answer(CHECK_SECONDS),
+        checks.mcp.answer(CHECK_SECONDS),
+        checks.unsettled.answer(CHECK_SECONDS),
+        return_exceptions=True,
+    )
+    found = {"record": record, "redis": redis, "mcp": mcp}
+    workers = None if isinstance(record, BaseException) else record
+    metrics.show_parts({part: not isinstance(how, BaseException) for part, how in found.items()}, workers)
+    if isinstance(unsettled, BaseException):
+        metrics.forget_unsettled()
     return Response(metrics.exposition(), headers={"content-type": metrics.CONTENT_TYPE})
 
 
