@@ -63,7 +63,7 @@ def known_table(name: str | None, kind: str, parents: object) -> bool:
     """Keeps autogenerate from dropping what no model knows: other tables, and the indexes of the full-text search."""
     if kind == "index":
         return not (name or "").startswith("ix_search_")
-    return kind != "table" or name in Base.metadata.tables
+    return kind != "table" or name in METADATA.tables
 
 
 @contextmanager
