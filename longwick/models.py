@@ -1,4 +1,4 @@
-"""All tables on one page."""
+"""All tables of the work on one page; those of who may get in are in longwick/entrance.py."""
 
 from datetime import datetime
 from typing import Any
