@@ -41,13 +41,14 @@ def create_app(settings: Settings, storage: Storage | None = None) -> Starlette:
     Raises:
         BadSetting: `LONGWICK_MCP_URL` is not a URL, or the database is none that the record can live in.
     """
-    publisher = Publisher(settings.redis)
+    database = Database(settings.database)
+    publisher = Publisher(settings.redis, database)
 
     def tell(announced: list[Any]) -> None:
         metrics.count(announced)
         publisher.publish(announced)
 
-    database = Database(settings.database, after_commit=tell)
+    database.after_commit = tell
     metrics.watch_space(settings.data_dir)
     tools = Tools(settings, database, storage or FolderStorage(settings.blobs))
     # Without `subscriptions` a client that asks to listen is told at once that there is nothing to listen to.

@@ -63,6 +63,24 @@ def test_every_fault_that_is_said_to_be_tested_is_and_no_other() -> None:
     assert told == {int(number) for number in re.findall(r"def test_f(\d+)_", tests)}
 
 
+MISSING_ATTACKS = {16, 17, 18, 21, 22}
+
+
+def test_every_attack_says_where_it_is_tested_or_why_it_is_not() -> None:
+    table = (DOCS / "security.md").read_text().partition("## Attack by attack")[2].partition("\n## ")[0]
+    rows = {int(row): cell for row, cell in re.findall(r"^\| A(\d+) \|.*\| (.+?) \|$", table, re.MULTILINE)}
+    assert set(rows) == set(range(1, 49)) - MISSING_ATTACKS
+    tested: dict[int, set[str]] = {row: set() for row in rows}
+    for path in (ROOT / "tests").rglob("test_*.py"):
+        for numbers in re.findall(r"def test_((?:a\d+_)+)", path.read_text()):
+            for number in re.findall(r"\d+", numbers):
+                tested[int(number)].add(str(path.relative_to(ROOT)))
+    for row, cell in rows.items():
+        if cell != "pending":
+            assert set(re.findall(r"`(tests/\S+?\.py)`", cell)) == tested[row], f"A{row}"
+            assert tested[row] or cell.startswith("not tested: "), f"A{row}"
+
+
 def test_every_command_is_documented_and_no_other() -> None:
     def names(group: Any, path: str) -> Iterator[str]:
         for name, command in group.commands.items():

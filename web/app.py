@@ -39,13 +39,14 @@ def create_app(settings: Settings) -> FastAPI:
     Raises:
         BadSetting: a setting cannot be used.
     """
-    publisher = Publisher(settings.redis)
+    database = Database(settings.database, pool_size=POOL_SIZE)
+    publisher = Publisher(settings.redis, database)
 
     def tell(announced: list[Any]) -> None:
         metrics.count(announced)
         publisher.publish(announced)
 
-    database = Database(settings.database, pool_size=POOL_SIZE, after_commit=tell)
+    database.after_commit = tell
     dispatcher = Dispatcher(database, settings.redis)
     lookout = Lookout(database, settings.lease_seconds)
     hub = Hub(settings.redis, database)

@@ -6,6 +6,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 
+from web.links import link
 from web.problems import MEDIA_TYPE, Problem, title
 
 Responses = dict[int | str, dict[str, Any]]
@@ -66,6 +67,7 @@ def described(app: FastAPI) -> dict[str, Any]:
                     for status, answer in [*answers.items(), ("default", ANY_OTHER)]
                     if NOT_OURS[0] not in str(answer)
                 }
+        link(document["paths"])
         for name in NOT_OURS:
             document["components"]["schemas"].pop(name, None)
         app.openapi_schema = document

@@ -70,14 +70,15 @@ def assemble(settings: Settings, lanes: Sequence[RunKind], concurrency: int) -> 
     worker_id = new_id("wrk")
     roster = Roster(settings)
     with ExitStack() as stack:
-        publisher = stack.enter_context(Publisher(settings.redis))
+        database = Database(settings.database, pool_size=concurrency + 8)
+        stack.callback(database.dispose)
+        publisher = stack.enter_context(Publisher(settings.redis, database))
 
         def tell(announced: list[Any]) -> None:
             metrics.count(announced)
             publisher.publish(announced)
 
-        database = Database(settings.database, pool_size=concurrency + 8, after_commit=tell)
-        stack.callback(database.dispose)
+        database.after_commit = tell
         dispatcher = Dispatcher(database, settings.redis)
         stack.enter_context(proof_of_life(settings, database, worker_id, dispatcher.tell_end))
         stack.enter_context(dispatcher)

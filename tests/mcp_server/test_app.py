@@ -17,6 +17,7 @@ from waiting import wait_for
 from longwick.broadcast import decode, run_channel
 from longwick.database import Database
 from longwick.errors import BadSetting
+from longwick.seals import find_key, opened
 from longwick.settings import Settings
 from mcp_server.app import BODY_BYTES, create_app
 
@@ -208,12 +209,13 @@ def test_an_unknown_tool_is_a_tool_error(agent: Agent, mode: str) -> None:
 # Live copies: the record comes first, Redis is told afterwards.
 
 
-def test_what_was_saved_is_told_to_who_watches_the_run(agent: Agent, redis_url: str) -> None:
+def test_what_was_saved_is_told_to_who_watches_the_run(agent: Agent, database: Database, redis_url: str) -> None:
+    channel = run_channel(agent.run_id)
     with Redis.from_url(redis_url) as client, closing(client.pubsub(ignore_subscribe_messages=True)) as watch:
-        watch.subscribe(run_channel(agent.run_id))
+        watch.subscribe(channel)
         agent.call("save_artifact", {"name": "report.md", "content": "# Report"})
         message = wait_for(lambda: watch.get_message(timeout=0.1), what="the live copy")
-    [(seq, line)] = decode(agent.run_id, message["data"]).after(0)
+    [(seq, line)] = decode(agent.run_id, opened(database.read(find_key), channel, message["data"])).after(0)
     assert seq == 3
     assert json.loads(line)["type"] == "artifact.saved"
 
