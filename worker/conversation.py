@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from longwick import values
 from longwick.errors import Fenced, StorageFull
-from longwick.events import DELTAS, Event, notice
+from longwick.events import DELTAS, Event, EventType, notice
 from longwick.kinds import RunStatus
 from longwick.models import Run
 from longwick.outcomes import Outcome
@@ -20,6 +20,7 @@ from worker.ending import Ending, failure
 from worker.exchange import Exchange
 from worker.keeper import Hold, Stop
 from worker.parts import Parts
+from worker.passes import Pass
 
 TICK_SECONDS = 1.0
 ERROR_CHARACTERS = 2000
@@ -38,6 +39,8 @@ class Conversation:
 
     def __init__(self, parts: Parts, run: Run, hold: Hold, log: RunLog) -> None:
         self.profile: Profile | None = None
+        self.given: Pass | None = None
+        """Its pass to the gateway."""
         self.exchange = Exchange(parts, run, hold, log, self.still_ours)
         self.parts = parts
         self.run = run
@@ -89,11 +92,13 @@ class Conversation:
                     continue
                 if end.kill:
                     process.kill()
-                return ending.outcome or self._outcome_of(end)
+                self._hear_of_gateway()
+                return ending.outcome or self._refused() or self._outcome_of(end)
+            self._hear_of_gateway()
             self.exchange.pass_on(process, adapter)
             now = time.monotonic()
             if process.ended:
-                return ending.outcome or self._outcome_without_end(process)
+                return ending.outcome or self._refused() or self._outcome_without_end(process)
             if self.hold.stop is Stop.CANCELLED:
                 ending.begin(Outcome(RunStatus.CANCELLED, partial=True))
             elif self.hold.stop is Stop.WORKER_SHUTDOWN:
@@ -102,6 +107,8 @@ class Conversation:
                 ending.begin(failure("internal_error", "The record refused some of the agent's output."))
             elif now - started > self.timeout_seconds:
                 ending.begin(failure("timeout", f"The agent was not done after {self.timeout_seconds:g} s."))
+            elif refused := self._refused():
+                ending.begin(refused)
             elif (self.shown.cost_usd or 0) > self.most_usd:
                 ending.begin(failure("budget_exceeded", f"The agent has used more than {self.most_usd:g} USD."))
             elif self._too_much():
@@ -129,9 +136,21 @@ class Conversation:
                     process.write(meant.data)
                 case Ask():
                     self.exchange.ask(meant, process, adapter)
+                case _ if meant.type is EventType.USAGE_UPDATED and self.given:
+                    self.record([Event(meant.type, self.given.merged(meant.data))])
                 case _:
                     self.record([meant])
         return None
+
+    def _hear_of_gateway(self) -> None:
+        """Write down what has passed there."""
+        if self.given:
+            self.record(self.given.take())
+
+    def _refused(self) -> Outcome | None:
+        """How the turn ends that has asked for more than it may."""
+        refused = self.given and self.given.refused
+        return failure(refused.code, refused.words) if refused else None
 
     def _goes_on(self, process: Cli, adapter: Adapter) -> bool:
         """Whether the user has more to say to a CLI that has come to the end of its turn; it is told then."""
