@@ -26,6 +26,10 @@ TICK_SECONDS = 1.0
 ERROR_CHARACTERS = 2000
 NOT_EXECUTED = (126, 127)
 """With these setpriv exits instead of becoming the CLI."""
+EXCESS = {
+    "out_of_memory": "The agent and what it started used more than {0.run_memory_bytes} bytes of memory.",
+    "too_many_processes": "The agent and what it started were {0.run_processes} processes, and wanted to be more.",
+}
 SECRET_CHARACTERS = 6
 """Shorter values of the environment are no secrets, and would tear holes into the text."""
 
@@ -197,6 +201,8 @@ class Conversation:
         return Outcome(RunStatus.SUCCEEDED, end.text if end.text is not None else self.shown.text)
 
     def _outcome_without_end(self, process: Cli) -> Outcome:
+        if process.excess is not None:
+            return failure(process.excess, EXCESS[process.excess].format(self.parts.settings))
         if process.returncode == 0:
             return failure("no_result", "The agent ended without a result.")
         status = process.returncode or 0

@@ -5,13 +5,10 @@ started it is gone, however that came about.
 """
 
 import contextlib
-import errno
 import fcntl
 import os
 import selectors
-import shutil
 import signal
-import subprocess
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -19,7 +16,9 @@ from enum import Enum
 from pathlib import Path
 from typing import Self
 
+from worker import bare
 from worker.cli import Overlong
+from worker.consumption import LOOK_SECONDS, Scales
 from worker.sandbox import Room
 
 LINE_BYTES = 32 * 2**20
@@ -56,7 +55,7 @@ class CliProcess:
             OSError: it could not be started.
         """
         self._lodger = room.start(argv, env, folder) if room else None
-        self._popen = self._lodger.popen if self._lodger else _start(argv, env, folder)
+        self._popen = self._lodger.popen if self._lodger else bare.start(argv, env, folder)
         self.pid = self._popen.pid
         live_pids.add(self.pid)
         try:
@@ -72,8 +71,8 @@ class CliProcess:
         """When it last printed anything."""
         self.listener = self._lodger.listener if self._lodger else None
         """Where a CLI in a sandbox looks for the worker."""
+        self._scales = Scales(room.limits, self._lodger.proc) if room and self._lodger else None
         self.excess: str | None = None
-        """What it has used more of than it may, as the code of its run's end; it was killed for that."""
         self.returncode: int | None = None
         """Its exit status once it has exited, negative for a signal."""
         self._gone = threading.Lock()
@@ -128,6 +127,8 @@ class CliProcess:
 
     def poll(self, seconds: float) -> list[bytes | Overlong]:
         """Wait at most `seconds` for something to happen; the lines that are complete now, without their ends."""
+        if self._scales:
+            seconds = min(seconds, LOOK_SECONDS)
         if self._exited_at is not None:
             seconds = min(seconds, max(0.0, self._exited_at + LAST_WORDS_SECONDS - time.monotonic()))
         lines: list[bytes | Overlong] = []
@@ -144,6 +145,9 @@ class CliProcess:
                 case _Source.WAKE:
                     # Drained by its owner, who looks why after this returns.
                     pass
+        if self._scales and self.excess is None and (excess := self._scales.excess()):
+            self.excess = excess
+            self.kill()
         self._settle_end(lines)
         return lines
 
@@ -271,28 +275,6 @@ class CliProcess:
             self._to_write.clear()
         if not self._to_write:
             self._selector.unregister(self._stdin)
-
-
-def _start(argv: Sequence[str], env: Mapping[str, str], folder: Path) -> "subprocess.Popen[bytes]":
-    """Start it without a sandbox."""
-    return subprocess.Popen(  # noqa: S603 - a profile of the operator names it
-        [_setpriv(), "--pdeathsig", "KILL", "--", *argv],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=dict(env),
-        cwd=folder,
-        start_new_session=True,
-        bufsize=0,
-    )
-
-
-def _setpriv() -> str:
-    """On the worker's own PATH, whatever the agent's is."""
-    found = shutil.which("setpriv")
-    if found is None:
-        raise FileNotFoundError(errno.ENOENT, "setpriv (util-linux) is not installed")
-    return found
 
 
 def _read(descriptor: int) -> bytes | None:
