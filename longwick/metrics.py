@@ -86,6 +86,16 @@ ARTIFACTS_SAVED = Counter("longwick_artifacts_saved_total", "Artifacts saved", [
 ARTIFACT_BYTES_SAVED = Counter("longwick_artifact_saved_bytes_total", "Bytes of the artifacts saved", ["type"])
 MCP_CALLS = Counter("longwick_mcp_calls_total", "Calls of our tools by agents", ["tool", "outcome"])
 
+GATEWAY_REQUESTS = Counter("longwick_gateway_requests_total", "Requests of agents for models", ["provider", "status"])
+GATEWAY_TOKENS = Counter("longwick_gateway_tokens_total", "Tokens that providers say were used", ["provider", "kind"])
+GATEWAY_FIRST_BYTE_SECONDS = Histogram(
+    "longwick_gateway_first_byte_seconds",
+    "Seconds from a request for a model to the first byte of its answer",
+    ["provider"],
+    buckets=(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120),
+)
+EGRESS = Counter("longwick_egress_connections_total", "Connections that agents asked for", ["outcome"])
+
 CLIS_RUNNING = Gauge("longwick_clis_running", "Agent CLIs that run in this worker")
 REDIS_FAILURES = Counter("longwick_redis_failures_total", "Times that Redis did not do what it was asked", ["use"])
 SWEEP_AGE_SECONDS = Gauge("longwick_sweep_age_seconds", "Seconds since this worker has last looked for lost runs")

@@ -40,6 +40,18 @@ class Settings(BaseModel, frozen=True, extra="forbid", validate_default=True):
     codex_bin: Path | None = None
     concurrency: int = Field(16, ge=1, le=1000)
     allow_unsandboxed: bool = False
+    sandbox: Literal["auto", "bwrap", "none"] = "auto"
+    """Whether agents are kept to themselves: where that works, always, or never."""
+    run_memory_bytes: int = Field(4 * 2**30, gt=0)
+    """How much memory an agent in a sandbox may use with all that it starts, in bytes."""
+    run_processes: int = Field(512, ge=8)
+    """How many processes and threads."""
+    run_open_files: int = Field(4096, ge=64)
+    """How many files each of its processes may have open."""
+    run_file_bytes: int = Field(4 * 2**30, gt=0)
+    """The largest file that it may write, in bytes."""
+    run_cpu_seconds: int = Field(7200, gt=0)
+    """How much processor time each of its processes may use, in seconds."""
     warm_spares: int = Field(1, ge=0, le=100)
     """How many CLIs of an agent a worker starts before anybody asks."""
     beat_seconds: float = Field(2.0, gt=0)

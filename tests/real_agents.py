@@ -49,13 +49,14 @@ env = {{ GEMINI_API_KEY = "the-key", GOOGLE_GEMINI_BASE_URL = "{gemini_url}" }}
 [agents.claude-acp]
 adapter = "acp"
 command = {claude_acp}
-pass_env = ["ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL"]
+provider = "anthropic"
 env = {{ CLAUDE_CODE_MAX_RETRIES = "1", CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC = "1" }}
 
 [agents.codex-acp]
 adapter = "acp"
-command = {codex_acp}
-pass_env = ["OPENAI_API_KEY"]
+# What it asks can only be said in its configuration.
+command = ["sh", "-c", 'exec "$0" -c "model_providers.test.base_url=\\"$OPENAI_BASE_URL\\""', "{codex_acp}"]
+provider = "openai"
 env = {{ CODEX_HOME = "{codex_home}" }}
 
 [agents.keyless]
@@ -67,7 +68,6 @@ model = "gpt-5"
 model_provider = "test"
 [model_providers.test]
 name = "test"
-base_url = "{url}/v1"
 wire_api = "responses"
 env_key = "OPENAI_API_KEY"
 request_max_retries = 1

@@ -20,6 +20,7 @@ from worker.ending import Ending, failure
 from worker.exchange import Exchange
 from worker.keeper import Hold, Stop
 from worker.parts import Parts
+from worker.passes import Pass
 
 TICK_SECONDS = 1.0
 ERROR_CHARACTERS = 2000
@@ -27,6 +28,10 @@ NOT_EXECUTED = (126, 127)
 """With these setpriv exits instead of becoming the CLI."""
 SEEN = (EventType.MESSAGE_STARTED, EventType.REASONING_DELTA, EventType.TOOL_DELTA, EventType.TOOL_STARTED)
 """What shows that the agent is at work."""
+EXCESS = {
+    "out_of_memory": "The agent and what it started used more than {0.run_memory_bytes} bytes of memory.",
+    "too_many_processes": "The agent and what it started were {0.run_processes} processes, and wanted to be more.",
+}
 SECRET_CHARACTERS = 6
 """Shorter values of the environment are no secrets, and would tear holes into the text."""
 
@@ -40,6 +45,8 @@ class Conversation:
 
     def __init__(self, parts: Parts, run: Run, hold: Hold, log: RunLog) -> None:
         self.profile: Profile | None = None
+        self.given: Pass | None = None
+        """Its pass to the gateway."""
         self.exchange = Exchange(parts, run, hold, log, self.still_ours)
         self.parts = parts
         self.run = run
@@ -92,11 +99,13 @@ class Conversation:
                     continue
                 if end.kill:
                     process.kill()
-                return ending.outcome or self._outcome_of(end)
+                self._hear_of_gateway()
+                return ending.outcome or self._refused() or self._outcome_of(end)
+            self._hear_of_gateway()
             self.exchange.pass_on(process, adapter)
             now = time.monotonic()
             if process.ended:
-                return ending.outcome or self._outcome_without_end(process)
+                return ending.outcome or self._refused() or self._outcome_without_end(process)
             if self.hold.stop is Stop.CANCELLED:
                 ending.begin(Outcome(RunStatus.CANCELLED, partial=True))
             elif self.hold.stop is Stop.WORKER_SHUTDOWN:
@@ -105,6 +114,8 @@ class Conversation:
                 ending.begin(failure("internal_error", "The record refused some of the agent's output."))
             elif now - started > self.timeout_seconds:
                 ending.begin(failure("timeout", f"The agent was not done after {self.timeout_seconds:g} s."))
+            elif refused := self._refused():
+                ending.begin(refused)
             elif (self.shown.cost_usd or 0) > self.most_usd:
                 ending.begin(failure("budget_exceeded", f"The agent has used more than {self.most_usd:g} USD."))
             elif self._too_much():
@@ -132,9 +143,21 @@ class Conversation:
                     process.write(meant.data)
                 case Ask():
                     self.exchange.ask(meant, process, adapter)
+                case _ if meant.type is EventType.USAGE_UPDATED and self.given:
+                    self.record([Event(meant.type, self.given.merged(meant.data))])
                 case _:
                     self.record([meant])
         return None
+
+    def _hear_of_gateway(self) -> None:
+        """Write down what has passed there."""
+        if self.given:
+            self.record(self.given.take())
+
+    def _refused(self) -> Outcome | None:
+        """How the turn ends that has asked for more than it may."""
+        refused = self.given and self.given.refused
+        return failure(refused.code, refused.words) if refused else None
 
     def _goes_on(self, process: Cli, adapter: Adapter) -> bool:
         """Whether the user has more to say to a CLI that has come to the end of its turn; it is told then."""
@@ -184,6 +207,8 @@ class Conversation:
         return Outcome(RunStatus.SUCCEEDED, end.text if end.text is not None else self.shown.text)
 
     def _outcome_without_end(self, process: Cli) -> Outcome:
+        if process.excess is not None:
+            return failure(process.excess, EXCESS[process.excess].format(self.parts.settings))
         if process.returncode == 0:
             return failure("no_result", "The agent ended without a result.")
         status = process.returncode or 0

@@ -1,24 +1,21 @@
 """The story of one attempt, from claimed to settled."""
 
 import logging
-import os
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
-from typing import BinaryIO
 
-from longwick import approvals, artifacts, metrics, room, runs, seams, sessions, threads, transcript
-from longwick.artifacts import Quota, Save
+from longwick import approvals, artifacts, metrics, runs, seams, sessions, threads, transcript
 from longwick.database import Db
-from longwick.errors import BadName, Fenced, LongwickError, NotFound, StorageFull, Unavailable
-from longwick.events import Event, notice
+from longwick.errors import Fenced, NotFound, StorageFull, Unavailable
+from longwick.events import Event
 from longwick.kinds import RunStatus
 from longwick.logs import bound
 from longwick.models import Artifact, Run
 from longwick.outcomes import Outcome
 from longwick.profiles import Profile
 from longwick.recorder import RunLog
-from longwick.storage import CHUNK
 from longwick.text import clean
 from longwick.transcript import Block
 from worker.agents import Adapter, Picture, Said, Turn, adapter_for
@@ -26,7 +23,9 @@ from worker.cli import Cli
 from worker.conversation import TICK_SECONDS, Conversation, Parked
 from worker.ending import failure
 from worker.keeper import Hold, Stop
+from worker.left_files import save_left_files
 from worker.parts import Parts
+from worker.passes import Pass
 from worker.process import CliProcess
 from worker.spares import Spare
 from worker.strays import kill_adopted
@@ -88,6 +87,7 @@ class Attempt:
         self.conversation = Conversation(parts, run, hold, run_log)
         self.settled: Run | None = None
         self.session_id: str | None = None
+        self.given: Pass
 
     def run_agent(self) -> None:
         """The main flow. Ends with the run settled, unless somebody else was first (`Fenced`)."""
@@ -98,7 +98,12 @@ class Attempt:
             return
         self.conversation.profile = profile
         spare = self.parts.spares.take(profile, self.run)
-        with spare or workspace(self.parts.settings.data_dir, self.run.id, self.run.attempt) as folder:
+        with ExitStack() as stack:
+            folder = stack.enter_context(
+                spare or workspace(self.parts.settings.data_dir, self.run.id, self.run.attempt)
+            )
+            self.given = spare.given if spare else stack.enter_context(self.parts.gateway.issued(profile))
+            self.conversation.given = self.given
             follows = profile.workspace == "thread"
             thread_folder = ThreadFolder(self.parts, self.run, folder, self.conversation, follows=follows)
             try:
@@ -126,7 +131,8 @@ class Attempt:
                     thread_folder.store(self._until_done)
                     if outcome.error_code == "worker_shutdown" and self._give_back("its worker was told to stop"):
                         return
-                    self._collect(folder)
+                    if self.session_id:
+                        save_left_files(self.parts, self.conversation, self.session_id, folder)
                     self.settle(outcome)
                     self._let_it_exit(process)
             except Parked:
@@ -155,6 +161,15 @@ class Attempt:
         history, session = self.parts.database.write(prepare)
         seams.passed("spawn marked")
         self.session_id = session.id if session else None
+        shown = self.conversation.shown
+        self.given.bind(
+            run.id,
+            run.attempt,
+            max_cost_usd=self.conversation.most_usd,
+            used=shown.usage,
+            cost_usd=shown.cost_usd,
+            wake=self.hold.nudge,
+        )
         return Turn(
             run.id,
             run.thread_id,
@@ -169,6 +184,8 @@ class Attempt:
             max_cost_usd=run.max_cost_usd,
             mcp_url=self.parts.settings.mcp_url if session else None,
             mcp_token=session.token if session else None,
+            gateway_url=self.parts.gateway.url,
+            gateway_token=self.given.token,
         )
 
     def _picture(self, file: Artifact) -> Picture:
@@ -177,7 +194,7 @@ class Attempt:
 
     def _spawn(self, profile: Profile, turn: Turn, adapter: Adapter, folder: Workspace, spare: Spare | None) -> Cli:
         launch = adapter.launch(folder.work, folder.home)
-        given = [turn.mcp_token or "", *profile.environ.values()]
+        given = [turn.mcp_token or "", turn.gateway_token, *profile.environ.values()]
         self.conversation.secrets = given
         env = folder.environ(profile, turn, launch.env)
         process: Cli
@@ -193,35 +210,6 @@ class Attempt:
         seams.passed("spawned")
         self.hold.kill = process.kill
         return process
-
-    def _collect(self, folder: Workspace) -> None:
-        """Save what the CLI left in ./artifacts/, as if by save_artifact."""
-        if self.session_id is None:
-            return
-        for name, file in folder.left_files():
-            self.conversation.still_ours()
-            try:
-                if file is None:
-                    raise BadName("it is no file of its own")
-                self._save_left(name, file)
-            except Fenced:
-                return
-            except LongwickError as error:
-                words = f"The file {clean(name)!r} was not saved: {error.detail}"
-                self.conversation.record([notice("warning", error.code, words)])
-
-    def _save_left(self, name: str, file: BinaryIO) -> None:
-        settings = self.parts.settings
-        artifacts.check_name(name)
-        session_id = self.session_id
-        assert session_id is not None
-        media_type = artifacts.check_media_type(None, name, text=False)
-        quota = Quota(settings.artifacts_per_run, settings.artifact_bytes_per_run)
-        most = Quota(settings.artifacts_per_owner, settings.artifact_bytes_per_owner)
-        size = os.fstat(file.fileno()).st_size
-        self.parts.database.read(lambda db: room.check(db, self.run.thread_id, size, most))
-        stored = self.parts.storage.put(iter(lambda: file.read(CHUNK), b""), limit=settings.artifact_bytes)
-        self.parts.database.write(lambda db: artifacts.save(db, session_id, Save(name, media_type, stored), quota))
 
     def settle(self, outcome: Outcome) -> None:
         """Write the end into the record: the log first, then the terminal status with its event. Until it is done."""

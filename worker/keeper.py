@@ -69,12 +69,15 @@ class Hold:
         """Have the run's thread end its CLI; a weightier reason replaces a lighter one."""
         if self.stop is None or why.value > self.stop.value:
             self.stop = why
-            with contextlib.suppress(OSError):
-                self._mouth.send(b"!")
+            self.nudge()
 
     def tell_news(self) -> None:
         """Have the run's thread look at the record."""
         self.news.set()
+        self.nudge()
+
+    def nudge(self) -> None:
+        """Have the run's thread look around."""
         with contextlib.suppress(OSError):
             self._mouth.send(b"!")
 

@@ -21,6 +21,7 @@ from longwick.queue import Dispatcher
 from longwick.recorder import Recorder
 from longwick.settings import Settings
 from longwick.storage import FolderStorage, Storage
+from worker.gateway import Gateway
 from worker.keeper import Keeper
 from worker.process import live_pids
 from worker.shared import SharedServers
@@ -40,6 +41,7 @@ class Parts:
     recorder: Recorder
     dispatcher: Dispatcher
     keeper: Keeper
+    gateway: Gateway
     shared: SharedServers
     spares: Spares
     draining: threading.Event = field(default_factory=threading.Event)
@@ -100,6 +102,7 @@ def assemble(settings: Settings, lanes: Sequence[RunKind], concurrency: int) -> 
         # Asked once beforehand, as it takes as long as the programs do.
         threading.Thread(target=lambda: [p.started for p in roster.values()], name="versions", daemon=True).start()
         home = settings.data_dir / "workers" / f"{worker_id}.home"
+        gateway = stack.enter_context(Gateway(settings.mcp_url))
         yield Parts(
             settings=settings,
             worker_id=worker_id,
@@ -109,6 +112,7 @@ def assemble(settings: Settings, lanes: Sequence[RunKind], concurrency: int) -> 
             recorder=recorder,
             dispatcher=dispatcher,
             keeper=keeper,
-            spares=stack.enter_context(Spares(settings, database, home / "spares")),
+            gateway=gateway,
+            spares=stack.enter_context(Spares(settings, database, gateway, home / "spares")),
             shared=stack.enter_context(SharedServers(home)),
         )

@@ -142,6 +142,10 @@ class SharedTurn:
     def stderr_tail(self) -> str:
         return self._server.last_words
 
+    @property
+    def excess(self) -> str | None:
+        return self._server.excess
+
     def hear(self, line: bytes | Overlong) -> None:
         """Take what the server has said about this turn."""
         self.heard_at = time.monotonic()
@@ -172,6 +176,7 @@ class _Server:
         self.command = command
         self.over = False
         self.last_words = ""
+        self.excess: str | None = None
         self._folder = folder
         self._turns: list[SharedTurn] = []
         self._retired = False
@@ -241,6 +246,7 @@ class _Server:
             except Exception:
                 log.exception("a shared CLI could not be followed")
             self.last_words = process.stderr_tail
+            self.excess = process.excess
         with self._lock:
             self.over = True
             for turn in self._turns:

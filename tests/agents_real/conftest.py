@@ -22,7 +22,7 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealAgents]:
         gemini = parts.enter_context(Gemini())
         file, codex_home = folder / "agents.toml", folder / "codex"
         codex_home.mkdir()
-        (codex_home / "config.toml").write_text(CODEX_CONFIG.format(url=openai.url))
+        (codex_home / "config.toml").write_text(CODEX_CONFIG)
         file.write_text(
             AGENTS.format(
                 claude_old=binaries.claude(binaries.CLAUDE_OLD),
@@ -32,7 +32,7 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealAgents]:
                 gemini=json.dumps([*binaries.acp("gemini"), "--model", "gemini-2.5-flash"]),
                 gemini_url=gemini.url,
                 claude_acp=json.dumps(binaries.acp("claude-agent-acp")),
-                codex_acp=json.dumps(binaries.acp("codex-acp")),
+                codex_acp=binaries.acp("codex-acp")[0],
                 codex_home=codex_home,
             )
         )
