@@ -113,10 +113,14 @@ class Request:
             headers = response_headers(response.headers.raw)
             self._begun = True
             await self._send({"type": "http.response.start", "status": response.status_code, "headers": headers})
+            left = int(response.headers.get("content-length", -1))
             async for chunk in response.aiter_raw():
+                left -= len(chunk)
                 if reader:
                     # Before it is handed on: what a CLI has been told is counted.
                     reader.feed(chunk)
+                    if left == 0:
+                        reader.end()
                 await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
             if reader:
                 reader.end()

@@ -38,7 +38,7 @@ command = ["python3", "{here}/my agent.py", "--log={here}/log"]
 name = "Mine"
 description = "Does what I want."
 env = { MODE = "quiet" }
-pass_env = ["OPENAI_API_KEY"]
+pass_env = ["GEMINI_API_KEY"]
 concurrency = 2
 
 [agents."with space"]
@@ -81,7 +81,7 @@ def test_a_file_adds_agents_in_its_order(file: Path) -> None:
         name="Mine",
         description="Does what I want.",
         env={"MODE": "quiet"},
-        pass_env=["OPENAI_API_KEY"],
+        pass_env=["GEMINI_API_KEY"],
         concurrency=2,
     )
     assert found["with space"].concurrency is None

@@ -104,9 +104,9 @@ class Reply:
         self._over = over
         self.begun = False
 
-    def json(self, body: Json, status: int = 200) -> None:
+    def json(self, body: Json, status: int = 200, **headers: str) -> None:
         data = json.dumps(body).encode()
-        self._head(status, {"Content-Type": "application/json", "Content-Length": str(len(data))})
+        self._head(status, {"Content-Type": "application/json", "Content-Length": str(len(data)), **headers})
         if self._handler.command != "HEAD":
             self._handler.wfile.write(data)
 
