@@ -170,7 +170,11 @@ class Profile(BaseModel, frozen=True, extra="forbid"):
         if self.asks is None:
             return None
         provider = PROVIDERS[self.asks]
-        return provider.upstream({**environ_values(provider.variables), **self.env})
+        found = environ_values(provider.variables)
+        if any(self.env.get(name) for name in provider.keys):
+            # Whatever kind of key it has, it is the one that is meant.
+            found = {name: value for name, value in found.items() if name not in provider.keys}
+        return provider.upstream({**found, **self.env})
 
     @property
     def started(self) -> JsonObject:

@@ -41,6 +41,37 @@ kind = "coding"
 command = ["{codex}"]
 models = ["gpt-5"]
 
+[agents.claude-frugal]
+adapter = "claude"
+command = ["{claude_new}"]
+models = ["claude-sonnet-5"]
+max_tokens = 250
+
+[agents.codex-frugal]
+adapter = "codex"
+command = ["{codex}"]
+models = ["gpt-5-mini"]
+max_cost_usd = 0.002
+
+[agents.claude-builder]
+adapter = "claude"
+kind = "coding"
+command = ["{claude_new}"]
+models = ["claude-sonnet-5"]
+tools = ["Bash"]
+workspace = "thread"
+
+[agents.planter]
+adapter = "jsonl"
+command = ["{python}", "-S", "-E", "{planter}"]
+workspace = "thread"
+
+[agents.asker]
+adapter = "jsonl"
+command = ["{python}", "-S", "-E", "{asker}"]
+provider = "anthropic"
+models = ["claude-sonnet-5"]
+
 [agents.gemini]
 adapter = "acp"
 command = {gemini}
@@ -58,6 +89,10 @@ adapter = "acp"
 command = ["sh", "-c", 'exec "$0" -c "model_providers.test.base_url=\\"$OPENAI_BASE_URL\\""', "{codex_acp}"]
 provider = "openai"
 env = {{ CODEX_HOME = "{codex_home}" }}
+
+[prices."gpt-5-mini"]
+input = 10
+output = 10
 
 [agents.keyless]
 adapter = "acp"

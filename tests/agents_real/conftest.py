@@ -1,8 +1,10 @@
 """A stack whose agents are the real CLIs, which ask model APIs of the tests' own."""
 
 import json
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import binaries
 import pytest
@@ -11,6 +13,8 @@ from providers.gemini import Gemini
 from providers.openai import OpenAI
 from real_agents import AGENTS, CODEX_CONFIG, RealAgents
 from stack import Stack
+
+OWN = Path(__file__).parents[1] / "agents"
 
 
 @pytest.fixture(scope="session")
@@ -28,6 +32,9 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealAgents]:
                 claude_old=binaries.claude(binaries.CLAUDE_OLD),
                 claude_new=binaries.claude(),
                 codex=binaries.codex(),
+                python=sys.executable,
+                asker=OWN / "asker.py",
+                planter=OWN / "planter.py",
                 # A TOML list is written like one of JSON.
                 gemini=json.dumps([*binaries.acp("gemini"), "--model", "gemini-2.5-flash"]),
                 gemini_url=gemini.url,

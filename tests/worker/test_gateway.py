@@ -120,9 +120,12 @@ def test_every_kind_of_key_goes_where_its_api_wants_it(
 
 
 def test_a_profile_may_have_a_key_and_a_provider_of_its_own(
-    gateway: Gateway, openai: OpenAI, monkeypatch: pytest.MonkeyPatch
+    gateway: Gateway, anthropic: Anthropic, openai: OpenAI
 ) -> None:
-    monkeypatch.setenv("ANTHROPIC_AUTH_TOKEN", "the worker's")
+    with passed(gateway, profile(env={"ANTHROPIC_AUTH_TOKEN": "its own"})) as given:
+        assert ask(gateway, given.token, question("hello")).status_code == 200
+    seen = anthropic.asked[-1].headers
+    assert (seen["authorization"], "x-api-key" in seen) == ("Bearer its own", False)
     env = {"OPENAI_API_KEY": "its own", "LEVEL": "3"}
     of = profile("jsonl", provider="openai", env=env)
     assert of.environ == {"LEVEL": "3"}
