@@ -127,7 +127,7 @@ def test_nothing_is_served_elsewhere(url: str, path: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:8001", "127.0.0.1.evil.example", "localhost.evil", ""])
-def test_a_foreign_host_is_refused(agent: Agent, host: str) -> None:
+def test_a2_a_foreign_host_is_refused(agent: Agent, host: str) -> None:
     for version in VERSIONS:
         answer = agent.post(request("tools/list", version=version), {"Host": host}, version=version)
         assert answer.status_code == 421
@@ -136,7 +136,7 @@ def test_a_foreign_host_is_refused(agent: Agent, host: str) -> None:
 @pytest.mark.parametrize(
     "origin", ["http://evil.example", "https://127.0.0.1.evil.example", "null", "http://127.0.0.1"]
 )
-def test_a_web_page_is_refused(agent: Agent, origin: str) -> None:
+def test_a3_a_web_page_is_refused(agent: Agent, origin: str) -> None:
     for version in VERSIONS:
         answer = agent.post(request("tools/list", version=version), {"Origin": origin}, version=version)
         assert answer.status_code == 403
@@ -166,7 +166,7 @@ def test_an_address_that_is_none_is_refused_at_start(settings: Settings, mcp_url
         create_app(settings.model_copy(update={"mcp_url": mcp_url}))
 
 
-def test_a_body_over_the_limit_is_refused(agent: Agent) -> None:
+def test_a10_a_body_over_the_limit_is_refused(agent: Agent) -> None:
     for version in VERSIONS:
         arguments = {"name": "a", "content": ""}
         call = request("tools/call", {"name": "save_artifact", "arguments": arguments}, version=version)
@@ -174,7 +174,7 @@ def test_a_body_over_the_limit_is_refused(agent: Agent) -> None:
         assert agent.post(call, version=version).status_code == 413
 
 
-def test_a_body_over_the_limit_is_refused_also_when_its_length_is_not_told(agent: Agent) -> None:
+def test_a10_a_body_over_the_limit_is_refused_also_when_its_length_is_not_told(agent: Agent) -> None:
     def chunks() -> Iterator[bytes]:
         for _ in range(BODY_BYTES // 2**20 + 1):
             yield b" " * 2**20
@@ -193,7 +193,7 @@ def test_a_body_at_the_limit_is_read(agent: Agent) -> None:
     [b"", b"{", b"\xff", b"[" * 200_000, b'{"a":' * 200_000, b"[]", b"1" * 10_000],
     ids=["empty", "cut", "no text", "deep list", "deep object", "batch", "long number"],
 )
-def test_a_body_that_is_no_request_is_refused(agent: Agent, body: bytes) -> None:
+def test_a10_a_body_that_is_no_request_is_refused(agent: Agent, body: bytes) -> None:
     for version in VERSIONS:
         answer = agent.post(body, version=version)
         assert answer.status_code == 400

@@ -56,7 +56,7 @@ def is_refused(agent: Agent) -> bool:
         f"Bearer {'x' * 10_000}",
     ],
 )
-def test_a_caller_without_a_token_of_ours_is_told_401(agent: Agent, authorization: str) -> None:
+def test_a1_a5_a_caller_without_a_token_of_ours_is_told_401(agent: Agent, authorization: str) -> None:
     for version in (LEGACY, MODERN):
         answer = agent.post(request("tools/list", version=version), {"Authorization": authorization}, version=version)
         assert answer.status_code == 401
@@ -66,7 +66,7 @@ def test_a_caller_without_a_token_of_ours_is_told_401(agent: Agent, authorizatio
 
 
 @pytest.mark.parametrize("engine_name", ["sqlite"])
-def test_no_header_at_all_is_told_401(agent: Agent) -> None:
+def test_a1_no_header_at_all_is_told_401(agent: Agent) -> None:
     assert httpx2.post(agent.url, json=request("tools/list")).status_code == 401
 
 
@@ -83,18 +83,18 @@ def test_the_server_sends_nobody_to_an_authorization_server(agent: Agent) -> Non
         assert answer.status_code == 404
 
 
-def test_a_token_dies_when_its_run_settles(agent: Agent, database: Database) -> None:
+def test_a7_a_token_dies_when_its_run_settles(agent: Agent, database: Database) -> None:
     assert not is_refused(agent)
     database.write(settle(agent.run_id, agent.attempt))
     assert is_refused(agent)
 
 
-def test_a_token_dies_when_its_run_is_to_be_cancelled(agent: Agent, database: Database) -> None:
+def test_a7_a_token_dies_when_its_run_is_to_be_cancelled(agent: Agent, database: Database) -> None:
     database.write(lambda db: cancellation.request(db, "local", agent.run_id))
     assert is_refused(agent)
 
 
-def test_a_token_dies_with_its_attempt_and_the_next_has_its_own(agent: Agent, database: Database) -> None:
+def test_a7_a_token_dies_with_its_attempt_and_the_next_has_its_own(agent: Agent, database: Database) -> None:
     database.write(lambda db: runs.requeue(db, agent.run_id, agent.attempt, "its worker went away"))
     assert is_refused(agent)
     following = claim(database, agent.url, agent.run_id)
@@ -103,7 +103,7 @@ def test_a_token_dies_with_its_attempt_and_the_next_has_its_own(agent: Agent, da
     assert following.call("list_artifacts").is_error is False
 
 
-def test_a_token_dies_at_its_end_time(database: Database, url: str) -> None:
+def test_a7_a_token_dies_at_its_end_time(database: Database, url: str) -> None:
     assert is_refused(start_run(database, url, lifetime_seconds=0))
 
 
@@ -112,7 +112,7 @@ def test_the_id_of_a_session_is_no_token(agent: Agent) -> None:
     assert is_refused(replace(agent, token=agent.run_id))
 
 
-def test_a_token_opens_nothing_of_another_thread(agent: Agent, database: Database, url: str) -> None:
+def test_a6_a_token_opens_nothing_of_another_thread(agent: Agent, database: Database, url: str) -> None:
     stranger = start_run(database, url)
     agent.call("save_artifact", {"name": "secret.md", "content": "mine"})
 
@@ -129,7 +129,7 @@ def test_a_token_opens_nothing_of_another_thread(agent: Agent, database: Databas
 
 @pytest.mark.parametrize("engine_name", ["sqlite"])
 @pytest.mark.parametrize("naming", ["run_id", "thread_id", "session_id", "attempt", "owner"])
-def test_no_argument_can_name_another_run(agent: Agent, database: Database, url: str, naming: str) -> None:
+def test_a8_no_argument_can_name_another_run(agent: Agent, database: Database, url: str, naming: str) -> None:
     victim = start_run(database, url)
     arguments = {"name": "planted.md", "content": "from elsewhere", naming: getattr(victim, naming, "local")}
     answer = agent.call("save_artifact", arguments)

@@ -227,7 +227,7 @@ def test_every_route_of_the_application_is_in_that_document(client: TestClient) 
     assert hidden == {"/api/openapi.json"}
 
 
-def test_what_the_database_says_is_for_the_log_alone(
+def test_a43_what_the_database_says_is_for_the_log_alone(
     client: TestClient, database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
     run = queued_run(database)
@@ -240,7 +240,7 @@ def test_what_the_database_says_is_for_the_log_alone(
     assert "runs.kind" in caplog.text
 
 
-def test_a_fault_of_ours_is_logged_under_the_id_that_the_caller_got(
+def test_a43_a_fault_of_ours_is_logged_under_the_id_that_the_caller_got(
     client: TestClient, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object, **__: object) -> None:

@@ -61,7 +61,7 @@ class Acp:
         return Launch(self._profile.command, CAREFUL, hello)
 
     def translate(self, line: bytes, shown: Transcript) -> Iterator[Meant]:
-        return understand(line, parse_object(line), lambda said: self._mean(said, shown))
+        return understand(line, parse_object(line), shown, lambda said: self._mean(said, shown))
 
     def interrupt(self) -> bytes:
         if not self._session:
