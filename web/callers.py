@@ -107,16 +107,15 @@ class Callers:
             caller = await self._find(request)
         except Unavailable:
             # Figures are about nobody, and wanted most while the record is away.
-            if path == METRICS and (
-                _shown(request) in self._scrapers or (self._keyed is None and self._machine_is_owner)
-            ):
+            unasked = self._keyed is None and self._machine_is_owner
+            if path == METRICS and (unasked or _shown(request) in self._scrapers):
                 return None
             raise
         if caller.how in (How.PAGE, How.PROXY) and request.method not in SAFE_METHODS:
             _check_is_our_page(request)
         if needed.scope is not None and needed.scope not in caller.scopes:
             raise Forbidden(f"this needs the scope {needed.scope.value!r}, which your key lacks", code="scope_missing")
-        if path == METRICS and (shown := _shown(request)):
+        if path == METRICS and caller.how is How.KEY and (shown := _shown(request)):
             self._scrapers.add(shown)
         return caller
 
