@@ -4,6 +4,7 @@ LongwickError
 ├── BadSetting             the server refuses to start
 ├── Invalid           422  a request that cannot be carried out as written
 │   ├── BadCursor     400
+│   ├── KeyInAddress  400
 │   └── BadName            an artifact's name that no file system should meet
 ├── Unauthenticated   401  nobody knows who asks
 ├── Forbidden         403  it is known who asks, and they may not
@@ -47,6 +48,13 @@ class BadCursor(Invalid):
     """A cursor that is not a whole number from zero up."""
 
     code = "bad_cursor"
+    status = 400
+
+
+class KeyInAddress(Invalid):
+    """A key where logs and histories keep it."""
+
+    code = "key_in_url"
     status = 400
 
 

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from longwick import keys, passes
 from longwick.database import Database
 from longwick.entrance import ApiKey
-from longwick.errors import Forbidden, Invalid, LongwickError, Unauthenticated, Unavailable
+from longwick.errors import Forbidden, KeyInAddress, LongwickError, Unauthenticated, Unavailable
 from longwick.keys import LOCAL
 from longwick.kinds import Scope
 from longwick.passes import Hold
@@ -94,12 +94,12 @@ class Callers:
         Raises:
             Unauthenticated: nobody that we know.
             Forbidden: somebody who may not do this.
-            Invalid: with a key where it is written into logs.
+            KeyInAddress: with a key where it is written into logs.
             Unavailable: the record does not answer.
         """
         path = request.scope["path"]
         if keys.FORM.search(path) or keys.FORM.search(request.scope["query_string"].decode("latin-1")):
-            raise Invalid("a key does not belong into an address, where logs keep it: revoke it", code="key_in_url")
+            raise KeyInAddress("a key does not belong into an address, where logs keep it: revoke it")
         needed = rule(request.method, path)
         if needed is None:
             return None
@@ -159,6 +159,7 @@ class Callers:
         return Caller(owner, frozenset({Scope.READ}), How.TICKET, hold)
 
     def _seen(self, key: ApiKey, how: How, sign_in: str | None = None) -> Caller:
+        self._keyed = True
         self._presence.note_use(key.id)
         return Caller(key.owner, keys.scopes_of(key), how, Hold(key.id, sign_in))
 

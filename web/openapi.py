@@ -66,7 +66,9 @@ def described(app: FastAPI) -> dict[str, Any]:
             for method, operation in operations.items():
                 answers = operation["responses"]
                 if rule(method.upper(), path) is not None:
-                    answers["401"] = {"description": title(401), "content": {MEDIA_TYPE: {"schema": PROBLEM}}}
+                    for status in (401, 503):
+                        told = {"description": title(status), "content": {MEDIA_TYPE: {"schema": PROBLEM}}}
+                        answers.setdefault(str(status), told)
                     # Or nothing, where whoever is there is the owner.
                     operation["security"] = [{"key": []}, {}]
                 operation["responses"] = {
