@@ -21,7 +21,7 @@ from rich.table import Table
 from rich.text import Text
 from sqlalchemy.exc import SQLAlchemyError
 
-from longwick import __version__, agents, binaries, schema, valkey
+from longwick import __version__, agents, binaries, exposure, schema, valkey
 from longwick.audit import Audited, audit
 from longwick.broadcast import connect
 from longwick.client import Client
@@ -72,7 +72,10 @@ def examine(data_dir: Path | None = None) -> Iterator[Finding]:
     yield _address(settings)
     yield from _data_dir(settings.data_dir)
     yield _space(settings.data_dir)
-    yield _record(settings)
+    record = _record(settings)
+    yield record
+    if record.level is Level.OK:
+        yield _entrance(settings)
     yield from _redis(settings)
     yield from _server(settings)
 
@@ -147,14 +150,22 @@ def _program(name: str, command: Callable[[], list[str]]) -> Finding:
 
 
 def _address(settings: Settings) -> Finding:
-    try:
-        settings.check_bind(settings.host)
-    except BadSetting as error:
-        return Finding("address", Level.WRONG, error.detail)
     if is_loopback(settings.host):
         return Finding("address", Level.OK, f"{settings.host} can be reached from this machine only")
-    told = "LONGWICK_TRUST_NETWORK takes all who reach it for the owner"
-    return Finding("address", Level.CARE, f"{settings.host} can be reached from other machines, and {told}")
+    words = f"{settings.host} can be reached from other machines: keys travel in the clear but behind a proxy with TLS"
+    return Finding("address", Level.CARE, words)
+
+
+def _entrance(settings: Settings) -> Finding:
+    """Who may get in; to be asked of a record that is well."""
+    database = Database(settings.database)
+    try:
+        exposure.check_bind(settings, settings.host, database)
+        return Finding("entrance", Level.OK, f"lets in {exposure.in_words(settings, database)}")
+    except LongwickError as error:
+        return Finding("entrance", Level.WRONG, error.detail)
+    finally:
+        database.dispose()
 
 
 def _data_dir(folder: Path) -> Iterator[Finding]:

@@ -86,6 +86,11 @@ def list_keys(db: Db) -> Sequence[ApiKey]:
     return db.scalars(select(ApiKey).order_by(ApiKey.id.desc())).all()
 
 
+def live_keys(db: Db) -> Sequence[ApiKey]:
+    """Those that let somebody in now."""
+    return db.scalars(select(ApiKey).where(is_live(record_now(db)))).all()
+
+
 def revoke(db: Db, name: str) -> ApiKey:
     """Refuse a key, named by its id or prefix, from now on; may be repeated.
 

@@ -26,8 +26,12 @@ class Settings(BaseModel, frozen=True, extra="forbid", validate_default=True):
     redis_url: str = ""
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)
-    trust_network: bool = False
-    """Whether whoever reaches an address of ours that is not loopback may be taken for the owner."""
+    public_hosts: str = ""
+    """By which names, with commas between them, the web tier is asked for, beside `host` and those of loopback."""
+    proxy_sources: str = ""
+    """From which addresses or networks, with commas between them, a proxy is believed."""
+    proxy_user_header: str = Field("", pattern="^[A-Za-z0-9-]{0,100}$")
+    """Where such a proxy says who asks; nobody is believed to where it is empty."""
     mcp_url: str = "http://127.0.0.1:8001/mcp"
     worker_metrics_port: int = Field(0, ge=0, le=65535)
     """0 for none."""
@@ -93,6 +97,19 @@ class Settings(BaseModel, frozen=True, extra="forbid", validate_default=True):
     def _absolute(cls, path: Path | None) -> Path | None:
         return path and path.expanduser().absolute()
 
+    @field_validator("proxy_sources")
+    @classmethod
+    def _networks(cls, sources: str) -> str:
+        for source in _parts(sources):
+            ipaddress.ip_network(source)
+        return sources
+
+    @model_validator(mode="after")
+    def _check_proxy(self) -> Self:
+        if self.proxy_user_header and not self.proxy_sources:
+            raise ValueError("LONGWICK_PROXY_USER_HEADER: LONGWICK_PROXY_SOURCES must say from where it is believed")
+        return self
+
     @model_validator(mode="after")
     def _check_lease(self) -> Self:
         if self.lease_seconds < 3 * self.beat_seconds:
@@ -114,17 +131,15 @@ class Settings(BaseModel, frozen=True, extra="forbid", validate_default=True):
         """The URL of Redis: what was set, or a server on its usual port."""
         return self.redis_url or "redis://127.0.0.1:6379/0"
 
-    def check_bind(self, host: str) -> None:
-        """Refuse an address that others can reach, as long as nothing asks them who they are.
+    @property
+    def host_names(self) -> frozenset[str]:
+        """The names that the web tier answers to, beside those of loopback."""
+        return frozenset(name.lower() for name in (self.host, *_parts(self.public_hosts)))
 
-        Raises:
-            BadSetting: it is one, and the network is not said to be trusted.
-        """
-        if not is_loopback(host) and not self.trust_network:
-            raise BadSetting(
-                f"LONGWICK_HOST: {host} can be reached from other machines, and there is no sign-in yet: anyone there "
-                "could run agents here. Use 127.0.0.1, and a tunnel (ssh -L) to reach it from elsewhere."
-            )
+    @property
+    def proxies(self) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
+        """From where a proxy is believed."""
+        return [ipaddress.ip_network(source) for source in _parts(self.proxy_sources)]
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str] | None = None, **overrides: object) -> Self:
@@ -176,6 +191,10 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def _parts(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def _ours(environ: Mapping[str, str | None], fields: Iterable[str]) -> dict[str, str]:

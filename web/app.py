@@ -17,6 +17,7 @@ from longwick.queue import Dispatcher
 from longwick.settings import Settings
 from longwick.storage import FolderStorage
 from web.agents import Agents
+from web.callers import Callers
 from web.checks import Check, Checks, mcp_answers, redis_answers
 from web.feed import Feed
 from web.guard import Guard
@@ -24,8 +25,10 @@ from web.hub import Hub
 from web.lookout import Lookout
 from web.openapi import described, operation_id
 from web.page import page
+from web.presence import Presence
 from web.problems import problem
-from web.routes import agents, approvals, artifacts, events, feed, files, health, runs, threads
+from web.routes import agents, approvals, artifacts, events, feed, files, health, runs, session, threads, tickets
+from web.throttle import Throttle
 from web.upload import OVERHEAD_BYTES
 
 # Routes run on up to 40 threads (anyio's default), each with a connection at most; the pool holds twice this size.
@@ -33,8 +36,10 @@ POOL_SIZE = 24
 MCP_SECONDS = 1.0
 
 
-def create_app(settings: Settings) -> FastAPI:
+def create_app(settings: Settings, bound: str = "") -> FastAPI:
     """The application; its parts start and stop with it, so it can be run once.
+
+    It listens on the address `bound`, or else on the one of the settings.
 
     Raises:
         BadSetting: a setting cannot be used.
@@ -51,6 +56,8 @@ def create_app(settings: Settings) -> FastAPI:
     lookout = Lookout(database, settings.lease_seconds)
     hub = Hub(settings.redis, database)
     metrics.watch_space(settings.data_dir)
+    presence = Presence(database)
+    callers = Callers(settings, database, presence, bound or settings.host)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -60,6 +67,7 @@ def create_app(settings: Settings) -> FastAPI:
             stack.enter_context(dispatcher)
             stack.enter_context(lookout)
             await stack.enter_async_context(hub)
+            await stack.enter_async_context(presence.looked_after())
             # What was accepted before a crash may not have been hinted at, or only in the record.
             dispatcher.start_over()
             yield
@@ -79,6 +87,9 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.storage = FolderStorage(settings.blobs)
     app.state.dispatcher = dispatcher
     app.state.hub = hub
+    app.state.presence = presence
+    app.state.callers = callers
+    app.state.throttle = Throttle()
     app.state.feed = Feed(hub, database)
     app.state.agents = Agents(settings, lookout)
     app.state.checks = Checks(
@@ -90,7 +101,8 @@ def create_app(settings: Settings) -> FastAPI:
 
     app.add_middleware(
         Guard,
-        host=settings.host,
+        host_names=settings.host_names,
+        callers=callers,
         body_bytes=settings.body_bytes,
         upload_bytes=settings.artifact_bytes + OVERHEAD_BYTES,
     )
@@ -98,7 +110,7 @@ def create_app(settings: Settings) -> FastAPI:
         app.add_exception_handler(kind, problem)
 
     api = APIRouter(prefix="/api/v1")
-    for routes in (agents, threads, files, runs, events, approvals, artifacts, feed):
+    for routes in (session, tickets, agents, threads, files, runs, events, approvals, artifacts, feed):
         api.include_router(routes.router)
     app.include_router(api)
     app.include_router(health.router)

@@ -1,4 +1,4 @@
-"""The door of the tier: whom a request says it is for and from, how much it carries, and by which id it is known."""
+"""The door of the tier: whom a request is for and from, how much it carries, and by which id it is known."""
 
 import ipaddress
 import re
@@ -10,10 +10,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from longwick.ids import new_id
 from longwick.logs import bound
+from web.callers import SAFE_METHODS, Callers
 from web.problems import problem
 
 HEADER_BYTES = 32 * 1024
-SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 # What every answer says unless its route says otherwise: nothing of ours belongs into another site's page.
 ALWAYS = {
     "cache-control": "no-store",
@@ -36,9 +36,12 @@ def is_loopback(host: str) -> bool:
 class Guard:
     """Middleware that answers whatever must not reach a route, and every error that no route foresaw."""
 
-    def __init__(self, app: ASGIApp, *, host: str, body_bytes: int, upload_bytes: int) -> None:
+    def __init__(
+        self, app: ASGIApp, *, host_names: frozenset[str], callers: Callers, body_bytes: int, upload_bytes: int
+    ) -> None:
         self._app = app
-        self._host = host.lower()
+        self._host_names = host_names
+        self._callers = callers
         self._body_bytes = body_bytes
         self._upload_bytes = upload_bytes
 
@@ -67,6 +70,7 @@ class Guard:
             try:
                 limit = self._limit(request)
                 self._check(request, limit)
+                scope["state"]["caller"] = await self._callers.admit(request)
                 await self._app(scope, self._limited(receive, limit), answer)
             except Exception as error:  # the outermost one of a request
                 if started:
@@ -102,7 +106,7 @@ class Guard:
         if named is None:
             return False
         name = named[1].strip("[]").lower()
-        return name == self._host or is_loopback(name)
+        return name in self._host_names or is_loopback(name)
 
     def _limited(self, receive: Receive, limit: int) -> Receive:
         """`receive` for a body whose length was not declared, which is counted as it comes."""

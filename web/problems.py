@@ -162,6 +162,8 @@ def _allowed(request: Request) -> str:
 def _headers(told: Told) -> dict[str, str]:
     if told.status in (429, 503):
         return {"Retry-After": "1", **told.headers}
+    if told.status == 401:
+        return {"WWW-Authenticate": "Bearer", **told.headers}
     if told.status == 409:
         # Clients of the OpenAI kind would send it again, which changes nothing.
         return {"X-Should-Retry": "false", **told.headers}

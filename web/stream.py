@@ -17,7 +17,10 @@ from longwick import events, metrics, runs
 from longwick.database import Database, Db
 from longwick.errors import NotFound
 from longwick.events import Batch
+from longwick.passes import Hold
+from web.callers import Caller
 from web.hub import Hub, encode
+from web.presence import Presence
 
 log = logging.getLogger(__name__)
 
@@ -78,26 +81,32 @@ async def frames(hub: Hub, database: Database, owner: str, run_id: str, after: i
 
 
 class EventStream(Response):
-    """An SSE answer that ends when its client goes, or takes nothing for `SEND_SECONDS`."""
+    """An SSE answer that ends when its client goes or may be here no more, or takes nothing for `SEND_SECONDS`."""
 
-    def __init__(self, chunks: AsyncGenerator[bytes]) -> None:
+    def __init__(self, chunks: AsyncGenerator[bytes], presence: Presence, hold: Hold) -> None:
         super().__init__(
             media_type="text/event-stream",
             headers={"cache-control": "no-store", "x-accel-buffering": "no"},
         )
         del self.headers["content-length"]
         self._chunks = chunks
+        self._presence = presence
+        self._hold = hold
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        streaming = asyncio.create_task(self._stream(send))
-        leaving = asyncio.create_task(_left(receive))
-        try:
-            await asyncio.wait({streaming, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in (streaming, leaving):
-                task.cancel()
-            await asyncio.gather(streaming, leaving, return_exceptions=True)
+        with self._presence.of(self._hold) as over:
+            streaming = asyncio.create_task(self._stream(send))
+            ends = (streaming, asyncio.create_task(_left(receive)), asyncio.create_task(over.wait()))
+            try:
+                await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for task in ends:
+                    task.cancel()
+                await asyncio.gather(*ends, return_exceptions=True)
+        if over.is_set():
+            async with asyncio.timeout(SEND_SECONDS):
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
         if not streaming.cancelled() and (error := streaming.exception()) is not None:
             # The headers are sent; all that can be said is said by ending the stream, and the client comes again.
             level = logging.INFO if isinstance(error, NotFound) else logging.WARNING
@@ -116,6 +125,6 @@ async def _left(receive: Receive) -> None:
         pass
 
 
-def event_stream(hub: Hub, database: Database, owner: str, run_id: str, after: int) -> Response:
+def event_stream(hub: Hub, database: Database, presence: Presence, caller: Caller, run_id: str, after: int) -> Response:
     """The answer that streams a run's events past `after`."""
-    return EventStream(frames(hub, database, owner, run_id, after))
+    return EventStream(frames(hub, database, caller.owner, run_id, after), presence, caller.hold)

@@ -18,10 +18,12 @@ from longwick.events import Batch, Event, EventType
 from longwick.kinds import RunStatus
 from longwick.models import Run
 from longwick.outcomes import Outcome
+from longwick.passes import Hold
 from longwick.seals import find_key, sealed
 from web import hub as hub_module
 from web import stream as stream_module
 from web.hub import VIEWER_BYTES, Hub, Live, Viewer
+from web.presence import Presence
 from web.stream import HEARTBEAT, EventStream, frames
 
 SECONDS = 20
@@ -302,7 +304,8 @@ def test_f43_a_client_that_takes_nothing_is_let_go(
 
     async def story() -> None:
         async with Hub(redis_url, database) as hub:
-            await EventStream(frames(hub, database, OWNER, run.id, 0))({"type": "http"}, receive, send)
+            stream = EventStream(frames(hub, database, OWNER, run.id, 0), Presence(database), Hold())
+            await stream({"type": "http"}, receive, send)
             assert started.is_set()
             assert hub._viewers == {}
 

@@ -17,10 +17,10 @@ from longwick.settings import Settings
 from longwick.submission import Once
 from web.agents import Agents
 from web.bodies import MoreInput, NewRun, RunChange
+from web.callers import Caller
 from web.dependencies import (
     AfterArtifact,
     AfterRun,
-    Caller,
     IdempotencyKey,
     Limit,
     OfThread,
