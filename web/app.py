@@ -13,6 +13,7 @@ from longwick import __version__, metrics
 from longwick.broadcast import Publisher
 from longwick.database import Database
 from longwick.errors import LongwickError
+from longwick.limits import Limits
 from longwick.queue import Dispatcher
 from longwick.settings import Settings
 from longwick.storage import FolderStorage
@@ -25,7 +26,8 @@ from web.lookout import Lookout
 from web.openapi import described, operation_id
 from web.page import page
 from web.problems import problem
-from web.routes import agents, approvals, artifacts, events, feed, files, health, runs, threads
+from web.routes import agents, approvals, artifacts, events, feed, files, health, runs, threads, usage
+from web.traffic import Traffic
 from web.upload import OVERHEAD_BYTES
 
 # Routes run on up to 40 threads (anyio's default), each with a connection at most; the pool holds twice this size.
@@ -47,7 +49,7 @@ def create_app(settings: Settings) -> FastAPI:
         publisher.publish(announced)
 
     database.after_commit = tell
-    dispatcher = Dispatcher(database, settings.redis)
+    dispatcher = Dispatcher(database, settings.redis, Limits.usual(settings))
     lookout = Lookout(database, settings.lease_seconds)
     hub = Hub(settings.redis, database)
     metrics.watch_space(settings.data_dir)
@@ -80,6 +82,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.dispatcher = dispatcher
     app.state.hub = hub
     app.state.feed = Feed(hub, database)
+    app.state.traffic = Traffic(settings.requests_per_second_per_owner, settings.streams_per_owner)
     app.state.agents = Agents(settings, lookout)
     app.state.checks = Checks(
         record=Check(lookout.look),
@@ -98,7 +101,7 @@ def create_app(settings: Settings) -> FastAPI:
         app.add_exception_handler(kind, problem)
 
     api = APIRouter(prefix="/api/v1")
-    for routes in (agents, threads, files, runs, events, approvals, artifacts, feed):
+    for routes in (agents, threads, files, runs, events, approvals, artifacts, feed, usage):
         api.include_router(routes.router)
     app.include_router(api)
     app.include_router(health.router)

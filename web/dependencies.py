@@ -18,6 +18,7 @@ from web.agents import Agents
 from web.checks import Checks
 from web.feed import Feed
 from web.hub import Hub
+from web.traffic import Traffic
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +29,10 @@ class Caller:
 
 
 # All of these are async, or each would cost a trip to a thread.
-async def _caller() -> Caller:
-    return Caller("local")
+async def _caller(request: Request) -> Caller:
+    caller = Caller("local")
+    request.app.state.traffic.take(caller.owner)
+    return caller
 
 
 async def _agents(request: Request) -> Agents:
@@ -72,6 +75,11 @@ async def _feed(request: Request) -> Feed:
     return feed
 
 
+async def _traffic(request: Request) -> Traffic:
+    traffic: Traffic = request.app.state.traffic
+    return traffic
+
+
 TheCaller = Annotated[Caller, Depends(_caller)]
 TheAgents = Annotated[Agents, Depends(_agents)]
 TheRecord = Annotated[Database, Depends(_database)]
@@ -81,6 +89,7 @@ TheChecks = Annotated[Checks, Depends(_checks)]
 TheHub = Annotated[Hub, Depends(_hub)]
 TheSettings = Annotated[Settings, Depends(_settings)]
 TheFeed = Annotated[Feed, Depends(_feed)]
+TheTraffic = Annotated[Traffic, Depends(_traffic)]
 
 
 def _form(prefix: str) -> str:

@@ -22,6 +22,8 @@ ANY_OTHER = {
     "description": "Any other problem, such as a foreign Host (421), a foreign Origin (403) or a fault of ours (500)",
     "content": {MEDIA_TYPE: {"schema": PROBLEM}},
 }
+COUNTED = "/api/v1/"
+"""Where any request may be one too many."""
 
 
 def responses(*statuses: int) -> Responses:
@@ -59,9 +61,11 @@ def described(app: FastAPI) -> dict[str, Any]:
             summary="Runs CLI agents as durable jobs: whatever was accepted survives every crash.",
             routes=app.routes,
         )
-        for operations in document["paths"].values():
+        for path, operations in document["paths"].items():
             for operation in operations.values():
                 answers = operation["responses"]
+                if path.startswith(COUNTED):
+                    answers.setdefault("429", {"description": title(429), "content": ANY_OTHER["content"]})
                 operation["responses"] = {
                     status: _complete(status, answer)
                     for status, answer in [*answers.items(), ("default", ANY_OTHER)]

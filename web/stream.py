@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
@@ -80,15 +80,23 @@ async def frames(hub: Hub, database: Database, owner: str, run_id: str, after: i
 class EventStream(Response):
     """An SSE answer that ends when its client goes, or takes nothing for `SEND_SECONDS`."""
 
-    def __init__(self, chunks: AsyncGenerator[bytes]) -> None:
+    def __init__(self, chunks: AsyncGenerator[bytes], close: Callable[[], None] = lambda: None) -> None:
+        """`close` is called at the end, whatever it is."""
         super().__init__(
             media_type="text/event-stream",
             headers={"cache-control": "no-store", "x-accel-buffering": "no"},
         )
         del self.headers["content-length"]
         self._chunks = chunks
+        self._close = close
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self._answer(receive, send)
+        finally:
+            self._close()
+
+    async def _answer(self, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         streaming = asyncio.create_task(self._stream(send))
         leaving = asyncio.create_task(_left(receive))
@@ -114,8 +122,3 @@ class EventStream(Response):
 async def _left(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
-
-
-def event_stream(hub: Hub, database: Database, owner: str, run_id: str, after: int) -> Response:
-    """The answer that streams a run's events past `after`."""
-    return EventStream(frames(hub, database, owner, run_id, after))

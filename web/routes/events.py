@@ -11,10 +11,10 @@ from longwick.database import Db
 from longwick.errors import Conflict, NotFound
 from longwick.models import Run
 from web.content import content
-from web.dependencies import Limit, Position, RunId, Seq, TheCaller, TheHub, TheRecord, TheStorage
+from web.dependencies import Limit, Position, RunId, Seq, TheCaller, TheHub, TheRecord, TheStorage, TheTraffic
 from web.openapi import Responses, responses, stored
 from web.schemas import EventList
-from web.stream import event_stream
+from web.stream import EventStream, frames
 
 router = APIRouter(prefix="/runs/{run_id}/events", tags=["events"])
 
@@ -50,6 +50,7 @@ def list_events(
     caller: TheCaller,
     record: TheRecord,
     hub: TheHub,
+    traffic: TheTraffic,
     limit: Limit = 100,
     after: Position | None = None,
     last_event_id: Annotated[Position | None, Header(description="Like `after`; the larger one wins")] = None,
@@ -71,7 +72,7 @@ def list_events(
         return page
     if run.status.terminal and cursor >= run.last_seq:
         return Response(status_code=204)
-    return event_stream(hub, record, caller.owner, run_id, cursor)
+    return EventStream(frames(hub, record, caller.owner, run_id, cursor), traffic.open_stream(caller.owner))
 
 
 def _page(db: Db, run: Run, after: int, limit: int) -> Response:
