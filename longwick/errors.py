@@ -106,10 +106,14 @@ class TooLarge(LongwickError):
 
 
 class TooMany(LongwickError):
-    """Over a quota or a rate."""
+    """Over a quota or a rate; `retry_after` tells in how many seconds it may be worth another try."""
 
     code = "too_many"
     status = 429
+
+    def __init__(self, detail: str, *, code: str | None = None, retry_after: float = 1) -> None:
+        super().__init__(detail, code=code)
+        self.retry_after = retry_after
 
 
 class Unavailable(LongwickError):

@@ -12,6 +12,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import text
 
+import longwick.accounts  # noqa: F401 - its tables are among them
 from longwick.database import Database, unhurried
 from longwick.entrance import ApiKey
 

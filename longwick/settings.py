@@ -87,6 +87,14 @@ class Settings(BaseModel, frozen=True, extra="forbid", validate_default=True):
     """How much a CLI may print in a run, in bytes."""
     queued_per_owner: int = Field(10_000, gt=0)
     """How many runs of one owner may wait."""
+    running_per_owner: int = Field(0, ge=0)
+    """How many may be at work at once; 0 for as many as there are slots."""
+    spend_usd_per_owner_per_day: float = Field(0, ge=0, allow_inf_nan=False)
+    """What the runs of one owner may cost in a day, in UTC; 0 for no limit."""
+    requests_per_second_per_owner: float = Field(200, ge=0, allow_inf_nan=False)
+    """Lasting; for a moment five times as many. 0 for no limit."""
+    streams_per_owner: int = Field(1000, ge=0)
+    """How many streams one owner may have open at a web tier; 0 for no limit."""
     body_bytes: int = Field(2**20, gt=0)
     """The largest body of a JSON request to the web tier, in bytes."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"

@@ -20,6 +20,7 @@ from longwick.database import Database, Db
 from longwick.errors import Invalid, LongwickError, TooLarge
 from longwick.events import Event, EventType
 from longwick.kinds import ArtifactType
+from longwick.limits import Limits
 from longwick.settings import Settings
 from longwick.storage import Storage, describe
 from longwick.text import clean, shorten
@@ -77,7 +78,7 @@ class Tools:
     def __init__(self, settings: Settings, database: Database, storage: Storage) -> None:
         self._settings = settings
         self._quota = Quota(settings.artifacts_per_run, settings.artifact_bytes_per_run)
-        self._most_kept = Quota(settings.artifacts_per_owner, settings.artifact_bytes_per_owner)
+        self._limits = Limits.usual(settings)
         self._database = database
         self._storage = storage
 
@@ -114,7 +115,7 @@ class Tools:
 
         def check(db: Db) -> None:
             if artifacts.saved_before(db, session, wanted, self._quota) is None:
-                room.check(db, session.thread_id, wanted.bytes.size, self._most_kept)
+                room.check(db, session.thread_id, wanted.bytes.size, self._limits)
 
         self._database.read(check)
         self._storage.put([data], limit=self._settings.artifact_bytes)

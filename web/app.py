@@ -13,6 +13,7 @@ from longwick import __version__, metrics
 from longwick.broadcast import Publisher
 from longwick.database import Database
 from longwick.errors import LongwickError
+from longwick.limits import Limits
 from longwick.queue import Dispatcher
 from longwick.settings import Settings
 from longwick.storage import FolderStorage
@@ -27,8 +28,9 @@ from web.openapi import described, operation_id
 from web.page import page
 from web.presence import Presence
 from web.problems import problem
-from web.routes import agents, approvals, artifacts, events, feed, files, health, runs, session, threads, tickets
+from web.routes import agents, approvals, artifacts, events, feed, files, health, runs, session, threads, tickets, usage
 from web.throttle import Throttle
+from web.traffic import Traffic
 from web.upload import OVERHEAD_BYTES
 
 # Routes run on up to 40 threads (anyio's default), each with a connection at most; the pool holds twice this size.
@@ -52,7 +54,7 @@ def create_app(settings: Settings, bound: str = "") -> FastAPI:
         publisher.publish(announced)
 
     database.after_commit = tell
-    dispatcher = Dispatcher(database, settings.redis)
+    dispatcher = Dispatcher(database, settings.redis, Limits.usual(settings))
     lookout = Lookout(database, settings.lease_seconds)
     hub = Hub(settings.redis, database)
     metrics.watch_space(settings.data_dir)
@@ -91,6 +93,7 @@ def create_app(settings: Settings, bound: str = "") -> FastAPI:
     app.state.callers = callers
     app.state.throttle = Throttle()
     app.state.feed = Feed(hub, database)
+    app.state.traffic = Traffic(settings.requests_per_second_per_owner, settings.streams_per_owner)
     app.state.agents = Agents(settings, lookout)
     app.state.checks = Checks(
         record=Check(lookout.look),
@@ -110,7 +113,7 @@ def create_app(settings: Settings, bound: str = "") -> FastAPI:
         app.add_exception_handler(kind, problem)
 
     api = APIRouter(prefix="/api/v1")
-    for routes in (session, tickets, agents, threads, files, runs, events, approvals, artifacts, feed):
+    for routes in (session, tickets, agents, threads, files, runs, events, approvals, artifacts, feed, usage):
         api.include_router(routes.router)
     app.include_router(api)
     app.include_router(health.router)

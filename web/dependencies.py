@@ -19,11 +19,13 @@ from web.checks import Checks
 from web.feed import Feed
 from web.hub import Hub
 from web.presence import Presence
+from web.traffic import Traffic
 
 
 # All of these are async, or each would cost a trip to a thread.
 async def _caller(request: Request) -> Caller:
     caller: Caller = request.state.caller
+    request.app.state.traffic.take(caller.owner)
     return caller
 
 
@@ -72,6 +74,11 @@ async def _presence(request: Request) -> Presence:
     return presence
 
 
+async def _traffic(request: Request) -> Traffic:
+    traffic: Traffic = request.app.state.traffic
+    return traffic
+
+
 TheCaller = Annotated[Caller, Depends(_caller)]
 TheAgents = Annotated[Agents, Depends(_agents)]
 TheRecord = Annotated[Database, Depends(_database)]
@@ -82,6 +89,7 @@ ThePresence = Annotated[Presence, Depends(_presence)]
 TheHub = Annotated[Hub, Depends(_hub)]
 TheSettings = Annotated[Settings, Depends(_settings)]
 TheFeed = Annotated[Feed, Depends(_feed)]
+TheTraffic = Annotated[Traffic, Depends(_traffic)]
 
 
 def _form(prefix: str) -> str:

@@ -24,6 +24,8 @@ ANY_OTHER = {
     "(403), a foreign Host (421) or a fault of ours (500)",
     "content": {MEDIA_TYPE: {"schema": PROBLEM}},
 }
+COUNTED = "/api/v1/"
+"""Where any request may be one too many."""
 
 
 def responses(*statuses: int) -> Responses:
@@ -71,6 +73,8 @@ def described(app: FastAPI) -> dict[str, Any]:
                         answers.setdefault(str(status), told)
                     # Or nothing, where whoever is there is the owner.
                     operation["security"] = [{"key": []}, {}]
+                if path.startswith(COUNTED):
+                    answers.setdefault("429", {"description": title(429), "content": ANY_OTHER["content"]})
                 operation["responses"] = {
                     status: _complete(status, answer)
                     for status, answer in [*answers.items(), ("default", ANY_OTHER)]

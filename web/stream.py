@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
@@ -18,7 +18,6 @@ from longwick.database import Database, Db
 from longwick.errors import NotFound
 from longwick.events import Batch
 from longwick.passes import Hold
-from web.callers import Caller
 from web.hub import Hub, encode
 from web.presence import Presence
 
@@ -83,7 +82,10 @@ async def frames(hub: Hub, database: Database, owner: str, run_id: str, after: i
 class EventStream(Response):
     """An SSE answer that ends when its client goes or may be here no more, or takes nothing for `SEND_SECONDS`."""
 
-    def __init__(self, chunks: AsyncGenerator[bytes], presence: Presence, hold: Hold) -> None:
+    def __init__(
+        self, chunks: AsyncGenerator[bytes], presence: Presence, hold: Hold, close: Callable[[], None] = lambda: None
+    ) -> None:
+        """`close` is called at the end, whatever it is."""
         super().__init__(
             media_type="text/event-stream",
             headers={"cache-control": "no-store", "x-accel-buffering": "no"},
@@ -92,8 +94,15 @@ class EventStream(Response):
         self._chunks = chunks
         self._presence = presence
         self._hold = hold
+        self._close = close
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self._answer(receive, send)
+        finally:
+            self._close()
+
+    async def _answer(self, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         with self._presence.of(self._hold) as over:
             streaming = asyncio.create_task(self._stream(send))
@@ -123,8 +132,3 @@ class EventStream(Response):
 async def _left(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
-
-
-def event_stream(hub: Hub, database: Database, presence: Presence, caller: Caller, run_id: str, after: int) -> Response:
-    """The answer that streams a run's events past `after`."""
-    return EventStream(frames(hub, database, caller.owner, run_id, after), presence, caller.hold)

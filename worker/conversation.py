@@ -32,6 +32,7 @@ EXCESS = {
     "out_of_memory": "The agent and what it started used more than {0.run_memory_bytes} bytes of memory.",
     "too_many_processes": "The agent and what it started were {0.run_processes} processes, and wanted to be more.",
 }
+DAY_IS_SPENT = "Your runs have used all that they may in a day; the next one begins at 00:00 UTC."
 SECRET_CHARACTERS = 6
 """Shorter values of the environment are no secrets, and would tear holes into the text."""
 
@@ -108,6 +109,8 @@ class Conversation:
                 return ending.outcome or self._refused() or self._outcome_without_end(process)
             if self.hold.stop is Stop.CANCELLED:
                 ending.begin(Outcome(RunStatus.CANCELLED, partial=True))
+            elif self.hold.stop is Stop.OVERSPENT:
+                ending.begin(failure("budget_exceeded", DAY_IS_SPENT))
             elif self.hold.stop is Stop.WORKER_SHUTDOWN:
                 ending.begin(failure("worker_shutdown", "The worker was told to stop before the agent was done."))
             elif self.hold.stop is Stop.REFUSED:
@@ -183,6 +186,7 @@ class Conversation:
                 # Only when there is space for what completes it is a block complete.
                 kept = values.inline_or_refer(self.parts.database, self.parts.storage, event)
                 self.shown.add(event.type, event.data)
+                self.hold.cost_usd = self.shown.cost_usd
             self.log.append(kept, wait=self.still_ours)
 
     def closing(self, *, partial: bool) -> list[Event]:

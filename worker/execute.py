@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 
-from longwick import approvals, artifacts, metrics, runs, seams, sessions, threads, transcript
+from longwick import approvals, artifacts, limits, metrics, runs, seams, sessions, threads, transcript
 from longwick.database import Db
 from longwick.errors import Fenced, NotFound, StorageFull, Unavailable
 from longwick.events import Event
@@ -44,7 +44,10 @@ def execute(parts: Parts, run_id: str) -> Run | None:
     """Claim a run, run its agent, settle it. None when the run was not to be had, or was taken away meanwhile."""
     claimed_at = time.monotonic()
     started = {name: profile.started for name, profile in parts.agents.items()}
-    run = parts.database.write(lambda db: runs.claim(db, run_id, parts.worker_id, started))
+    usual = parts.limits
+    run = parts.database.write(
+        lambda db: limits.capped(db, runs.claim(db, run_id, parts.worker_id, started, usual), usual)
+    )
     if run is None:
         return None
     seams.passed("claimed")

@@ -34,8 +34,7 @@ def _save(parts: Parts, thread_id: str, session_id: str, name: str, file: Binary
     artifacts.check_name(name)
     media_type = artifacts.check_media_type(None, name, text=False)
     quota = Quota(settings.artifacts_per_run, settings.artifact_bytes_per_run)
-    most = Quota(settings.artifacts_per_owner, settings.artifact_bytes_per_owner)
     size = os.fstat(file.fileno()).st_size
-    parts.database.read(lambda db: room.check(db, thread_id, size, most))
+    parts.database.read(lambda db: room.check(db, thread_id, size, parts.limits))
     stored = parts.storage.put(iter(lambda: file.read(CHUNK), b""), limit=settings.artifact_bytes)
     parts.database.write(lambda db: artifacts.save(db, session_id, Save(name, media_type, stored), quota))

@@ -15,6 +15,7 @@ from longwick.database import Database
 from longwick.ids import new_id
 from longwick.kinds import RunKind
 from longwick.leases import Listed
+from longwick.limits import Limits
 from longwick.models import JsonObject
 from longwick.profiles import Profile
 from longwick.queue import Dispatcher
@@ -34,6 +35,8 @@ class Parts:
     """What executing a run takes."""
 
     settings: Settings
+    limits: Limits
+    """What an owner may have who is no exception."""
     worker_id: str
     agents: Mapping[str, Profile]
     database: Database
@@ -51,12 +54,13 @@ class Parts:
 def capacity(lanes: Sequence[RunKind], concurrency: int) -> dict[str, int]:
     """Lane -> runs that may be outstanding on the account of a worker with so many slots.
 
-    Twice the slots, so that a slot that falls free finds its next hint waiting; but where chats share the slots,
-    background runs get half of them and no hint in advance, so that they never fill what chats wait for.
+    Half as many more than slots, so that a slot that falls free finds its next hint waiting, and an owner who comes
+    late to a full worker still gets the slot of one of those at work. Where chats share the slots, background runs get
+    half of them and no hint in advance, so that they never fill what chats wait for.
     """
     shared = RunKind.CHAT in lanes and RunKind.BACKGROUND in lanes
     return {
-        lane.value: max(1, concurrency // 2) if shared and lane is RunKind.BACKGROUND else 2 * concurrency
+        lane.value: max(1, concurrency // 2) if shared and lane is RunKind.BACKGROUND else concurrency * 3 // 2
         for lane in lanes
     }
 
@@ -71,6 +75,7 @@ def assemble(settings: Settings, lanes: Sequence[RunKind], concurrency: int) -> 
     """Build all parts and start their threads; on leaving, stop them in the opposite order."""
     worker_id = new_id("wrk")
     roster = Roster(settings)
+    limits = Limits.usual(settings)
     with ExitStack() as stack:
         database = Database(settings.database, pool_size=concurrency + 8)
         stack.callback(database.dispose)
@@ -81,7 +86,7 @@ def assemble(settings: Settings, lanes: Sequence[RunKind], concurrency: int) -> 
             publisher.publish(announced)
 
         database.after_commit = tell
-        dispatcher = Dispatcher(database, settings.redis)
+        dispatcher = Dispatcher(database, settings.redis, limits)
         stack.enter_context(proof_of_life(settings, database, worker_id, dispatcher.tell_end))
         stack.enter_context(dispatcher)
         listed = Listed(
@@ -105,6 +110,7 @@ def assemble(settings: Settings, lanes: Sequence[RunKind], concurrency: int) -> 
         gateway = stack.enter_context(Gateway(settings.mcp_url))
         yield Parts(
             settings=settings,
+            limits=limits,
             worker_id=worker_id,
             agents=roster,
             database=database,
