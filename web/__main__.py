@@ -9,7 +9,7 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
-from longwick import logs
+from longwick import logs, traces
 from longwick.errors import BadSetting
 from longwick.settings import Settings
 from web.app import create_app
@@ -54,6 +54,7 @@ def main() -> None:
     try:
         settings = Settings.from_environ(host=given.host, port=given.port)
         logs.configure(settings, "web")
+        traces.configure("web")
         app = create_app(settings)
         listening = _listen(settings) if given.fd is None else _inherit(settings, given.fd)
     except (BadSetting, ValueError) as error:
