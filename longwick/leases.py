@@ -7,7 +7,7 @@ from typing import Generic, TypeVar
 
 from sqlalchemy import delete, select, text, update
 
-from longwick import metrics, outcomes, runs, seams, transcript
+from longwick import metrics, outcomes, runs, seams, traces, transcript
 from longwick.database import Database, Db, utc_now
 from longwick.events import Event, EventType
 from longwick.kinds import OnWorkerLost, RunStatus
@@ -167,6 +167,9 @@ def recover(database: Database, held: Held, reason: str) -> Run | None:
     seams.passed("recovering")
     ended = database.write(end)
     if ended is not None:
+        # The attempt's own span was lost with its worker.
+        since = run.started_at or run.created_at
+        traces.passed("attempt lost", since, parent=run.traceparent, attempt=held.attempt, became=ended.status.value)
         metrics.LEASES_LOST.labels(ended.status).inc()
     return ended
 

@@ -114,6 +114,8 @@ class Run(Base):
     max_cost_usd: Mapped[float | None]
     on_worker_lost: Mapped[OnWorkerLost] = mapped_column(server_default=OnWorkerLost.FAIL.value)
     extra: Mapped[JsonObject] = mapped_column("metadata")
+    traceparent: Mapped[str | None] = mapped_column(String(55))
+    """The part of a trace that accepted it, as W3C writes it."""
     retry_of: Mapped[str | None] = mapped_column(Id)
     follows: Mapped[str | None] = mapped_column(Id)
     """The run that it goes on from, or `nothing`; null is the run of the turn before. So a thread may branch."""
@@ -204,6 +206,8 @@ class AgentSession(Base):
     attempt: Mapped[int]
     thread_id: Mapped[str] = mapped_column(ForeignKey("threads.id"))
     token_sha256: Mapped[str] = mapped_column(String(64), unique=True)
+    traceparent: Mapped[str | None] = mapped_column(String(55))
+    """The part of a trace that its attempt is."""
     created_at: Mapped[datetime]
     expires_at: Mapped[datetime]
     closed_at: Mapped[datetime | None]

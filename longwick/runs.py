@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import bindparam, delete, func, or_, select, update
 
-from longwick import events, hints, limits, outcomes, sessions, spending, steering, threads, transcript
+from longwick import events, hints, limits, outcomes, sessions, spending, steering, threads, traces, transcript
 from longwick.backlog import IS_FIRST_OF_THREAD
 from longwick.database import Db, utc_now
 from longwick.errors import Fenced, NotFound
@@ -79,6 +79,7 @@ def create(db: Db, thread: Thread, new: NewRun, message_id: str | None = None) -
         max_cost_usd=new.max_cost_usd,
         on_worker_lost=new.on_worker_lost,
         extra=new.extra,
+        traceparent=traces.current(),
         retry_of=new.retry_of,
         follows=new.follows,
         attempt=0,
@@ -86,6 +87,7 @@ def create(db: Db, thread: Thread, new: NewRun, message_id: str | None = None) -
         hints=0,
         created_at=utc_now(),
     )
+    traces.note(run_id=run.id, thread_id=thread.id, kind=new.kind.value, agent=new.agent)
     db.add(run)
     db.flush()
     if message_id is None:

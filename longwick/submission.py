@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from sqlalchemy import delete, select, tuple_
 
-from longwick import backlog, branches, cancellation, runs, spending, steering, threads
+from longwick import backlog, branches, cancellation, runs, spending, steering, threads, traces
 from longwick.database import Db, record_now
 from longwick.errors import Conflict, Invalid, NotFound, TooMany
 from longwick.limits import NO_LIMITS, Limits, of_owner
@@ -117,6 +117,7 @@ def retry(db: Db, owner: str, run_id: str, once: Once | None = None, usual: Limi
         return before
     if not run.status.terminal:
         raise Conflict(f"the run is {run.status.value} and can be retried once it is over", code="not_terminal")
+    traces.link(run.traceparent)
     again = NewRun(
         run.input,
         run.agent,

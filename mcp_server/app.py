@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from longwick import __version__, metrics
+from longwick import __version__, metrics, traces
 from longwick.broadcast import Publisher
 from longwick.database import Database
 from longwick.errors import BadSetting
@@ -70,6 +70,7 @@ def create_app(settings: Settings, storage: Storage | None = None) -> Starlette:
             async with server.session_manager.run():
                 yield
         database.dispose()
+        traces.end()
 
     return Starlette(
         routes=[

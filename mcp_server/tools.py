@@ -14,7 +14,7 @@ from mcp.server.mcpserver.tools import Tool
 from mcp_types import CallToolResult, TextContent, ToolAnnotations
 from pydantic import BaseModel, Field
 
-from longwick import artifacts, events, metrics, room, seams, sessions
+from longwick import artifacts, events, metrics, room, seams, sessions, traces
 from longwick.artifacts import Quota, Save
 from longwick.database import Database, Db
 from longwick.errors import Invalid, LongwickError, TooLarge
@@ -24,7 +24,7 @@ from longwick.limits import Limits
 from longwick.settings import Settings
 from longwick.storage import Storage, describe
 from longwick.text import clean, shorten
-from mcp_server.auth import current_session
+from mcp_server.auth import current_session, current_traceparent
 
 log = logging.getLogger(__name__)
 
@@ -202,16 +202,18 @@ def _tool(function: Callable[..., CallToolResult], hints: ToolAnnotations) -> To
     @functools.wraps(function)
     def in_words(*args: Any, **kwargs: Any) -> CallToolResult:
         outcome = "internal_error"
-        try:
-            answer = function(*args, **kwargs)
-            outcome = "ok"
-            return answer
-        except LongwickError as error:
-            outcome = error.code
-            log.info("%s was refused: %s", function.__name__, error.code)
-            raise ToolError(f"{error.code}: {error.detail}") from error
-        finally:
-            metrics.MCP_CALLS.labels(function.__name__, outcome).inc()
+        with traces.span(f"tool {function.__name__}", parent=current_traceparent()):
+            try:
+                answer = function(*args, **kwargs)
+                outcome = "ok"
+                return answer
+            except LongwickError as error:
+                outcome = error.code
+                log.info("%s was refused: %s", function.__name__, error.code)
+                raise ToolError(f"{error.code}: {error.detail}") from error
+            finally:
+                traces.note(outcome=outcome)
+                metrics.MCP_CALLS.labels(function.__name__, outcome).inc()
 
     tool = Tool.from_function(in_words, description=inspect.getdoc(function), annotations=hints)
     arguments = tool.fn_metadata.arg_model

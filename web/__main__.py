@@ -9,7 +9,7 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
-from longwick import exposure, logs
+from longwick import exposure, logs, traces
 from longwick.errors import BadSetting
 from longwick.settings import Settings
 from web.app import create_app
@@ -54,6 +54,7 @@ def main() -> None:
     try:
         settings = Settings.from_environ(host=given.host, port=given.port)
         logs.configure(settings, "web")
+        traces.configure("web")
         inherited = None if given.fd is None else _inherit(given.fd)
         bound = settings.host if inherited is None else str(inherited.getsockname()[0])
         app = create_app(settings, bound)

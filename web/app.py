@@ -7,9 +7,11 @@ from typing import Any
 
 from fastapi import APIRouter, FastAPI
 from fastapi.exceptions import RequestValidationError
+from fastapi.telemetry import TelemetryConfig
 from starlette.exceptions import HTTPException
+from starlette.types import Scope
 
-from longwick import __version__, metrics
+from longwick import __version__, metrics, traces
 from longwick.broadcast import Publisher
 from longwick.database import Database
 from longwick.errors import LongwickError
@@ -18,7 +20,7 @@ from longwick.queue import Dispatcher
 from longwick.settings import Settings
 from longwick.storage import FolderStorage
 from web.agents import Agents
-from web.callers import Callers
+from web.callers import SAFE_METHODS, Callers
 from web.checks import Check, Checks, mcp_answers, redis_answers
 from web.feed import Feed
 from web.guard import Guard
@@ -64,6 +66,7 @@ def create_app(settings: Settings, bound: str = "") -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
+            stack.callback(traces.end)
             stack.callback(database.dispose)
             stack.enter_context(publisher)
             stack.enter_context(dispatcher)
@@ -83,6 +86,7 @@ def create_app(settings: Settings, bound: str = "") -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
         generate_unique_id_function=operation_id,
+        telemetry=_telemetry(),
     )
     app.state.settings = settings
     app.state.database = database
@@ -121,3 +125,22 @@ def create_app(settings: Settings, bound: str = "") -> FastAPI:
     app.router.default = page()
     app.openapi = partial(described, app)  # type: ignore[method-assign] # FastAPI's own way to extend it
     return app
+
+
+def _telemetry() -> TelemetryConfig:
+    """A span for each request that may change something, while anybody collects traces; and nothing else."""
+
+    def exclude(scope: Scope) -> bool:
+        # A query may have a ticket in it; nothing that changes anything takes one.
+        return scope.get("method") in SAFE_METHODS or bool(scope.get("query_string"))
+
+    provider = traces.provider()
+    return {
+        "tracing": provider is not None,
+        "tracer_provider": provider,
+        "exclude": exclude,
+        "operation_spans": False,
+        "metrics": False,
+        "logs": False,
+        "auto_configure": False,
+    }

@@ -4,7 +4,8 @@ import math
 import time
 from collections.abc import Iterable, Sequence
 
-from longwick import metrics, values
+from longwick import metrics, traces, values
+from longwick.database import utc_now
 from longwick.errors import Fenced, StorageFull
 from longwick.events import DELTAS, Event, EventType, notice
 from longwick.kinds import RunStatus
@@ -55,6 +56,7 @@ class Conversation:
         self.log = log
         self.shown = Transcript()
         self._seen = False
+        self._followed_at = utc_now()
         self.printed_bytes = 0
         self.secrets: Sequence[str] = ()
         """What the CLI was given in confidence, and may not be repeated when it fails."""
@@ -77,6 +79,7 @@ class Conversation:
         limits = (self.run.max_cost_usd, self.profile.max_cost_usd if self.profile else None)
         return min((limit for limit in limits if limit is not None), default=math.inf)
 
+    @traces.traced("cli")
     def follow(self, process: Cli, adapter: Adapter) -> Outcome:
         """Write down all that the CLI says until its turn ends, in whatever way.
 
@@ -84,7 +87,7 @@ class Conversation:
             Fenced: the run is no longer ours.
             Parked: it waits for a decision, for longer than a CLI is kept.
         """
-        started = time.monotonic()
+        started, self._followed_at = time.monotonic(), utc_now()
         ending = Ending(process, adapter)
         while True:
             self.hold.tick()
@@ -178,6 +181,7 @@ class Conversation:
         for event in events:
             if not self._seen and event.type in SEEN:
                 self._seen = True
+                traces.passed("first event", self._followed_at)
                 metrics.observe_first_event(self.run, "said")
             if event.type in DELTAS:
                 self.shown.add(event.type, event.data)

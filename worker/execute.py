@@ -5,8 +5,9 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
+from typing import Any
 
-from longwick import approvals, artifacts, limits, metrics, runs, seams, sessions, threads, transcript
+from longwick import approvals, artifacts, limits, metrics, runs, seams, sessions, threads, traces, transcript
 from longwick.database import Db
 from longwick.errors import Fenced, NotFound, StorageFull, Unavailable
 from longwick.events import Event
@@ -20,8 +21,8 @@ from longwick.text import clean
 from longwick.transcript import Block
 from worker.agents import Adapter, Picture, Said, Turn, adapter_for
 from worker.cli import Cli
-from worker.conversation import TICK_SECONDS, Conversation, Parked
-from worker.ending import failure
+from worker.conversation import Conversation, Parked
+from worker.ending import failure, let_it_exit
 from worker.keeper import Hold, Stop
 from worker.left_files import save_left_files
 from worker.parts import Parts
@@ -36,8 +37,6 @@ log = logging.getLogger(__name__)
 
 MOST_PICTURE_BYTES = 4 * 2**20
 """Larger images are refused by providers; the agent finds them in its folder."""
-LINGER_SECONDS = 30.0
-"""How long a CLI that has given its result may take to exit."""
 
 
 def execute(parts: Parts, run_id: str) -> Run | None:
@@ -45,13 +44,15 @@ def execute(parts: Parts, run_id: str) -> Run | None:
     claimed_at = time.monotonic()
     started = {name: profile.started for name, profile in parts.agents.items()}
     usual = parts.limits
-    run = parts.database.write(
-        lambda db: limits.capped(db, runs.claim(db, run_id, parts.worker_id, started, usual), usual)
-    )
+    with traces.span("claim"):
+        run = parts.database.write(
+            lambda db: limits.capped(db, runs.claim(db, run_id, parts.worker_id, started, usual), usual)
+        )
     if run is None:
         return None
     seams.passed("claimed")
     if run.attempt == 1 and run.started_at:
+        traces.passed("queued", run.created_at, parent=run.traceparent, hints=run.hints)
         metrics.QUEUE_SECONDS.labels(run.kind).observe(max(0, (run.started_at - run.created_at).total_seconds()))
     hold = parts.keeper.hold(run.id, run.attempt, claimed_at)
 
@@ -61,7 +62,8 @@ def execute(parts: Parts, run_id: str) -> Run | None:
     first = partial(metrics.observe_first_event, run, "committed")
     run_log = parts.recorder.open(run.id, run.attempt, on_fenced=refused, on_first=first)
     attempt = Attempt(parts, run, hold, run_log)
-    with bound(run_id=run.id, attempt=run.attempt):
+    with bound(run_id=run.id, attempt=run.attempt), traces.span("attempt", **about(run)):
+        hold.traceparent = traces.current()
         try:
             attempt.run_agent()
         except Fenced:
@@ -77,6 +79,13 @@ def execute(parts: Parts, run_id: str) -> Run | None:
             parts.recorder.close(run_log)
             hold.close()
     return attempt.settled
+
+
+def about(run: Run) -> dict[str, Any]:
+    """What a trace tells of a run."""
+    ended = {"status": run.status.value, "failed": run.error_code, "cost_usd": run.cost_usd}
+    same = {"run_id": run.id, "thread_id": run.thread_id, "agent": run.agent, "model": run.model}
+    return {**same, "kind": run.kind.value, "attempt": run.attempt, **(ended if run.status.terminal else {})}
 
 
 class Attempt:
@@ -137,27 +146,28 @@ class Attempt:
                     if self.session_id:
                         save_left_files(self.parts, self.conversation, self.session_id, folder)
                     self.settle(outcome)
-                    self._let_it_exit(process)
+                    let_it_exit(process, self.hold, self.parts.draining)
             except Parked:
                 thread_folder.store(self._until_done)
                 self._park()
             finally:
                 kill_adopted(self.run.id)
 
+    @traces.traced("prepare")
     def _prepare(self, token: str | None) -> Turn:
         """Register the session, note that the CLI is about to start, and gather what it is told; in one transaction."""
         run, wants_files = self.run, self.run.artifact_generation
 
         def prepare(db: Db) -> tuple[list[Said], sessions.Opened | None]:
             lifetime = self.conversation.timeout_seconds + 60
-            session = sessions.open_session(db, run, lifetime, token) if wants_files else None
+            opened = sessions.open_session(db, run, lifetime, token, self.hold.traceparent) if wants_files else None
             runs.mark_spawned(db, run)
             if run.attempt > 1:
                 self.conversation.shown = transcript.of_run(db, run.id)
                 self.conversation.exchange.decided = approvals.of_parked(db, run)
                 done[:] = transcript.blocks(db, run.id)
             attached[:] = artifacts.pictures_of_turn(db, run, MOST_PICTURE_BYTES)
-            return [Said(role.value, text) for role, text in threads.history(db, run)], session
+            return [Said(role.value, text) for role, text in threads.history(db, run)], opened
 
         done: list[Block] = []
         attached: list[Artifact] = []
@@ -165,6 +175,7 @@ class Attempt:
         seams.passed("spawn marked")
         self.session_id = session.id if session else None
         shown = self.conversation.shown
+        self.given.traceparent = self.hold.traceparent
         self.given.bind(
             run.id,
             run.attempt,
@@ -195,6 +206,7 @@ class Attempt:
         with self.parts.storage.open(file.sha256) as stored:
             return Picture(file.name, file.media_type, stored.read())
 
+    @traces.traced("spawn")
     def _spawn(self, profile: Profile, turn: Turn, adapter: Adapter, folder: Workspace, spare: Spare | None) -> Cli:
         launch = adapter.launch(folder.work, folder.home)
         given = [turn.mcp_token or "", turn.gateway_token, *profile.environ.values()]
@@ -214,6 +226,7 @@ class Attempt:
         self.hold.kill = process.kill
         return process
 
+    @traces.traced("settle")
     def settle(self, outcome: Outcome) -> None:
         """Write the end into the record: the log first, then the terminal status with its event. Until it is done."""
         if self.settled is not None:
@@ -259,18 +272,6 @@ class Attempt:
             except Unavailable as error:
                 log.warning("the record does not take the end of the run yet: %s", error)
                 time.sleep(0.2)
-
-    def _let_it_exit(self, process: Cli) -> None:
-        """The run is over; give its CLI time to end by itself, and drop what it still says."""
-        process.close_input()
-        deadline = time.monotonic() + LINGER_SECONDS
-        while not process.ended and time.monotonic() < deadline and not self._told_to_stop():
-            process.poll(min(TICK_SECONDS, max(0.0, deadline - time.monotonic())))
-            self.hold.hear()
-
-    def _told_to_stop(self) -> bool:
-        # Only now is it no news that the lease is gone.
-        return self.hold.stop not in (None, Stop.FENCED) or self.parts.draining.is_set()
 
     def _give_back(self, reason: str) -> bool:
         """Give the run to the next worker, where it was not started yet or may be started again."""

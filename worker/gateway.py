@@ -19,7 +19,7 @@ import httpx2
 import uvicorn
 from uvicorn.server import ServerState
 
-from longwick import metrics
+from longwick import metrics, traces
 from longwick.profiles import Profile
 from longwick.providers import Name
 from worker import relay
@@ -203,7 +203,8 @@ class Gateway:
         streams = self._streams.setdefault(given.token, set())
         streams.add(task)
         try:
-            await self._ask(request, route, given)
+            with traces.span("gateway", parent=given.traceparent, provider=route.provider, path=route.path):
+                await self._ask(request, route, given)
         finally:
             streams.discard(task)
 
@@ -236,6 +237,7 @@ class Gateway:
 
         def began_to_answer(response: httpx2.Response) -> UsageReader:
             metrics.GATEWAY_REQUESTS.labels(route.provider, str(response.status_code)).inc()
+            traces.note(model=model, http_status=response.status_code)
             metrics.GATEWAY_FIRST_BYTE_SECONDS.labels(route.provider).observe(time.monotonic() - began)
             return UsageReader(used, streamed=relay.is_stream(response))
 

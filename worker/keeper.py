@@ -50,6 +50,8 @@ class Hold:
         self.run_id = run_id
         self.attempt = attempt
         self.stop: Stop | None = None
+        self.traceparent: str | None = None
+        """The part of a trace that the attempt is, for what goes on elsewhere on its behalf."""
         self.kill: Callable[[], None] = lambda: None
         """Ends the CLI at once, whatever the run's thread is doing."""
         self.asking: tuple[str, ...] = ()

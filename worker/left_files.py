@@ -3,7 +3,7 @@
 import os
 from typing import BinaryIO
 
-from longwick import artifacts, room
+from longwick import artifacts, room, traces
 from longwick.artifacts import Quota, Save
 from longwick.errors import BadName, Fenced, LongwickError
 from longwick.events import notice
@@ -14,6 +14,7 @@ from worker.parts import Parts
 from worker.workspace import Workspace
 
 
+@traces.traced("collect")
 def save_left_files(parts: Parts, conversation: Conversation, session_id: str, folder: Workspace) -> None:
     """Save them all; a notice tells of each that could not be."""
     for name, file in folder.left_files():

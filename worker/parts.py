@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from longwick import metrics
+from longwick import metrics, traces
 from longwick.agents import Roster
 from longwick.broadcast import Publisher
 from longwick.database import Database
@@ -77,6 +77,7 @@ def assemble(settings: Settings, lanes: Sequence[RunKind], concurrency: int) -> 
     roster = Roster(settings)
     limits = Limits.usual(settings)
     with ExitStack() as stack:
+        stack.callback(traces.end)
         database = Database(settings.database, pool_size=concurrency + 8)
         stack.callback(database.dispose)
         publisher = stack.enter_context(Publisher(settings.redis, database))

@@ -34,6 +34,8 @@ class Pass:
         self.profile = profile
         self.run_id = ""
         self.attempt = 0
+        self.traceparent: str | None = None
+        """The part of a trace that the attempt is."""
         self.refused: Refused | None = None
         """Why the run has to end."""
         self._max_cost_usd = math.inf

@@ -213,7 +213,7 @@ def test_a_place_far_back_is_not_counted_to_its_end(database: Database, monkeypa
 
 
 QUEUED = {"lane": RunKind.CHAT, "owner": OWNER, "first": "run_", "last": "run_z", "most": 10}
-BY_INDEX: Sequence[tuple[str, Select[Any], dict[str, Any], str]] = [
+BY_INDEX: Sequence[tuple[str, Any, dict[str, Any], str]] = [
     ("count", backlog._COUNT, {"owner": OWNER, "most": 10}, "ix_runs_queued"),
     ("place", backlog._AHEAD, QUEUED, "ix_runs_queued"),
     ("places", backlog._FROM_THERE, QUEUED, "ix_runs_queued"),

@@ -34,7 +34,6 @@ from longwick.storage import Batch, Incoming, Stored
 from longwick.transcript import Transcript
 from longwick.unlisted import Listed
 from worker import ending as ending_module
-from worker import execute as execute_module
 from worker import process as process_module
 from worker import workspace as workspace_module
 from worker.agents import End
@@ -259,7 +258,7 @@ def world(parts: Parts) -> Iterator[World]:
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody is waited for longer than a moment."""
     monkeypatch.setattr(ending_module, "PATIENCE_SECONDS", 0.2)
-    monkeypatch.setattr(execute_module, "TICK_SECONDS", 0.1)
+    monkeypatch.setattr(ending_module, "LOOK_SECONDS", 0.1)
 
 
 @pytest.fixture
@@ -814,7 +813,7 @@ def test_f7_a_run_has_succeeded_at_its_result_though_its_agent_never_exits(world
 
 
 def test_an_agent_that_never_exits_is_ended_after_a_while(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(execute_module, "LINGER_SECONDS", 0.3)
+    monkeypatch.setattr(ending_module, "LINGER_SECONDS", 0.3)
     story = world.run("lingers")
     assert story.answer == ("Done.", False)
     assert processes(story.run.id) == []
