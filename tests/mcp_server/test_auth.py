@@ -128,6 +128,18 @@ def test_a6_a_token_opens_nothing_of_another_thread(agent: Agent, database: Data
 
 
 @pytest.mark.parametrize("engine_name", ["sqlite"])
+@pytest.mark.parametrize("header", ["Mcp-Session-Id", "X-Forwarded-Authorization", "Cookie", "X-Longwick-Run-Id"])
+def test_a6_nothing_beside_the_token_says_whose_a_request_is(
+    agent: Agent, database: Database, url: str, header: str
+) -> None:
+    stranger = start_run(database, url)
+    for claimed in (agent.session_id, agent.run_id, agent.token, f"session={agent.token}"):
+        stranger.post(SAVE, {header: claimed})
+        assert agent.call("list_artifacts").structured_content == {"artifacts": [], "omitted": 0}
+        assert replace(stranger, token="lwk_none").post(SAVE, {header: claimed}).status_code == 401
+
+
+@pytest.mark.parametrize("engine_name", ["sqlite"])
 @pytest.mark.parametrize("naming", ["run_id", "thread_id", "session_id", "attempt", "owner"])
 def test_a8_no_argument_can_name_another_run(agent: Agent, database: Database, url: str, naming: str) -> None:
     victim = start_run(database, url)
