@@ -23,6 +23,7 @@
  *   message: string | null }} Approval
  * @typedef {{ id: string, name: string, description: string, available: boolean, reason: string | null,
  *   models: string[], capabilities: Record<string, boolean> | string[] }} Agent
+ * @typedef {{ owner: string, scopes: string[], how: "key" | "page" | "proxy" | "local" }} Session
  * @typedef {{ seq: number, run_id: string, attempt: number, at: string, type: string, data: any }} RunEvent
  */
 

@@ -15,6 +15,14 @@ export const en = {
   loading: "Loading",
   offline: "Reconnecting…",
 
+  "session.title": "Sign in to Longwick",
+  "session.words": "Show your key once. This browser stays signed in for 14 days; the key is kept nowhere.",
+  "session.key": "Key",
+  "session.in": "Sign in",
+  "session.out": "Sign out",
+  "session.owner": "Signed in as",
+  "session.hint": "Who runs the server makes keys:",
+
   threads: "Threads",
   "threads.none": "Nothing here yet. What you ask first gives a thread its name.",
   "threads.more": "Show older ones",
