@@ -11,7 +11,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from longwick import __version__, commands, keyring, wording
+from longwick import __version__, commands, exceptions, keyring, wording
 from longwick.errors import LongwickError
 from longwick.settings import Settings
 
@@ -61,6 +61,9 @@ def migrate() -> None:
     database = Database(settings.database)
     schema.upgrade(database)
     typer.echo(f"the record is at revision {schema.current(database)}")
+
+
+app.command()(exceptions.limits)
 
 
 @app.command()

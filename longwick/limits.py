@@ -103,7 +103,7 @@ def exceptions(db: Db) -> list[OwnerLimits]:
 
 
 def make_exception(db: Db, owner: str, changed: Mapping[str, float | None]) -> OwnerLimits:
-    """Give an owner limits of their own: 0 is none at all, and None the usual one again.
+    """Give an owner limits of their own: 0 is none at all, and None the usual one again; with all of these, no row.
 
     Raises:
         Invalid: there is no such limit, or that can be none.
@@ -115,8 +115,11 @@ def make_exception(db: Db, owner: str, changed: Mapping[str, float | None]) -> O
         if limit is not None and not 0 <= limit < 2**53:
             raise Invalid(f"{name}: {limit:g} can be no limit")
         setattr(exception, name, limit if limit is None or name == SPEND else int(limit))
-    db.add(exception)
-    db.flush()
+    if any(getattr(exception, name) is not None for name in EXCEPTIONAL):
+        db.add(exception)
+        db.flush()
+    else:
+        end_exception(db, owner)
     return exception
 
 

@@ -111,9 +111,10 @@ class Gateway:
 
     def protocol(self) -> asyncio.Protocol:
         """What answers a connection."""
-        return self._config.http_protocol_class(  # type: ignore[call-arg] # as uvicorn.Server does
-            config=self._config, server_state=self._state, app_state={}
-        )
+        # As uvicorn.Server does; which protocol class it is, only the configuration knows.
+        make: Any = self._config.http_protocol_class
+        made: asyncio.Protocol = make(config=self._config, server_state=self._state, app_state={})
+        return made
 
     def _run(self) -> None:
         self._config = uvicorn.Config(

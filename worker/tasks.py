@@ -26,7 +26,8 @@ def register(app: Celery, parts: Parts) -> None:
     def run_execute(run_id: str) -> dict[str, Any]:
         with traces.span("task", parent=_traceparent(parts, run_id), run_id=run_id):
             run = None if parts.draining.is_set() else execute(parts, run_id) or _find_untold_end(parts, run_id)
-            traces.note(**about(run) if run else {"ignored": True})
+            noted: dict[str, Any] = about(run) if run else {"ignored": True}
+            traces.note(**noted)
         if run is None:
             raise Ignore
         summary = {

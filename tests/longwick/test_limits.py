@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 from scene import OWNER, fresh, list_worker, new_thread, queued_run, running_run
-from sqlalchemy import Select, event
+from sqlalchemy import event
+from typer.testing import CliRunner, Result
 
-from longwick import artifacts, backlog, hints, leases, limits, room, runs, spending, submission, workspaces
+from longwick import artifacts, backlog, cli, hints, leases, limits, room, runs, spending, submission, workspaces
 from longwick.accounts import OwnerDay
 from longwick.artifacts import Save
 from longwick.database import Database
@@ -26,6 +27,7 @@ from longwick.storage import describe
 from longwick.workspaces import Entry, Kind, Manifest
 
 LISTED = Listed("wrk_test", "host", 1, {"chat": 10}, {})
+ON_SQLITE = pytest.mark.parametrize("engine_name", ["sqlite"], indirect=True)
 NEW = NewRun("hello", "demo")
 
 
@@ -88,6 +90,26 @@ def test_an_exception_holds_for_one_owner(database: Database) -> None:
     assert [exception.owner for exception in database.read(limits.exceptions)] == [OWNER]
     database.write(lambda db: limits.end_exception(db, OWNER))
     assert database.read(lambda db: limits.of_owner(db, OWNER, usual)) == usual
+
+
+@ON_SQLITE
+def test_an_operator_lists_and_changes_the_exceptions(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LONGWICK_DATABASE_URL", str(database.url))
+
+    def longwick(*words: str) -> Result:
+        return CliRunner().invoke(cli.app, ["limits", *words])
+
+    assert longwick().stderr == "the settings hold for everybody\n"
+    longwick("ada", "running=4", "spend_usd_per_day=2.5", "queued=0")
+    longwick("grace", "artifacts=10")
+    header, ada, grace = longwick().stdout.splitlines()
+    assert header.split() == ["OWNER", *limits.EXCEPTIONAL]
+    assert ada.split() == ["ada", "4", "none", "usual", "usual", "2.5"]
+    assert grace.split() == ["grace", "usual", "usual", "10", "usual", "usual"]
+    assert "the settings hold for grace" in longwick("grace", "artifacts=usual").stderr
+    assert longwick("ada", "running=many").exit_code == 2
+    assert isinstance(longwick("ada", "walking=1").exception, Invalid)
+    assert len(longwick("ada").stdout.splitlines()) == 2
 
 
 @pytest.mark.parametrize("changed", [{"walking": 1.0}, {"running": -1.0}, {"spend_usd_per_day": float("nan")}])
@@ -227,7 +249,7 @@ BY_INDEX: Sequence[tuple[str, Any, dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("name", "asked", "params", "index"), BY_INDEX, ids=[row[0] for row in BY_INDEX])
 def test_nobody_goes_through_all_runs_to_count_an_owners(
-    database: Database, name: str, asked: Select[Any], params: dict[str, Any], index: str
+    database: Database, name: str, asked: Any, params: dict[str, Any], index: str
 ) -> None:
     """The engine's own word for it: the index that is used, and no table that is read from end to end."""
     seen: list[tuple[str, Any]] = []
