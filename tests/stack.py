@@ -81,6 +81,13 @@ class Stack:
         assert self.process.returncode is None, self.process.output
         return next((line.split()[-1] for line in self.process.output.splitlines() if "is ready: http" in line), None)
 
+    def is_well(self) -> bool:
+        """Whether all of its parts are there."""
+        with contextlib.suppress(httpx2.TransportError):
+            ready: bool = self.http.get(f"{self.url}/readyz").json()["status"] == "ok"
+            return ready and self.find_pid("worker") is not None
+        return False
+
     def pid(self, tier: str) -> int:
         """The process of a tier (web, mcp, worker, valkey) that runs now."""
         return wait_for(lambda: self.find_pid(tier), 10, f"a {tier} process")
