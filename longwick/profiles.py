@@ -83,6 +83,8 @@ class Profile(BaseModel, frozen=True, extra="forbid"):
     """How many tokens a run may use, in and out, as its provider counts them."""
     steer: bool = False
     """`jsonl`: whether it reads further messages of the user while it works."""
+    reads: list[str] = Field(default_factory=list)
+    """Files and folders that it sees in its sandbox, beside its own program; `{here}` as in `command`."""
     env: dict[str, str] = Field(default_factory=dict)
     pass_env: list[str] = Field(default_factory=list)
     """Variables of the worker's own environment that the CLI gets."""

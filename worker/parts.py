@@ -23,6 +23,7 @@ from longwick.recorder import Recorder
 from longwick.settings import Settings
 from longwick.storage import FolderStorage, Storage
 from worker.gateway import Gateway
+from worker.housing import Housing
 from worker.keeper import Keeper
 from worker.process import live_pids
 from worker.shared import SharedServers
@@ -45,6 +46,7 @@ class Parts:
     dispatcher: Dispatcher
     keeper: Keeper
     gateway: Gateway
+    housing: Housing
     shared: SharedServers
     spares: Spares
     draining: threading.Event = field(default_factory=threading.Event)
@@ -109,6 +111,7 @@ def assemble(settings: Settings, lanes: Sequence[RunKind], concurrency: int) -> 
         threading.Thread(target=lambda: [p.started for p in roster.values()], name="versions", daemon=True).start()
         home = settings.data_dir / "workers" / f"{worker_id}.home"
         gateway = stack.enter_context(Gateway(settings.mcp_url))
+        housing = Housing(settings, gateway, home)
         yield Parts(
             settings=settings,
             limits=limits,
@@ -120,6 +123,7 @@ def assemble(settings: Settings, lanes: Sequence[RunKind], concurrency: int) -> 
             dispatcher=dispatcher,
             keeper=keeper,
             gateway=gateway,
-            spares=stack.enter_context(Spares(settings, database, gateway, home / "spares")),
-            shared=stack.enter_context(SharedServers(home)),
+            housing=housing,
+            spares=stack.enter_context(Spares(settings, database, gateway, housing, home / "spares")),
+            shared=stack.enter_context(SharedServers(gateway, housing, home)),
         )
