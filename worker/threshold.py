@@ -7,6 +7,7 @@ the limits upon itself, and gives up what it could do as root. The socket closes
 import contextlib
 import os
 import resource
+import signal
 import socket
 import sys
 
@@ -25,9 +26,9 @@ def cross(control: socket.socket, work: str, port: int, user: int, limits: dict[
     with open("/proc/self/oom_score_adj", "w") as score:
         score.write(OOM_SCORE)
     for name, most in limits.items():
-        number = getattr(resource, name)
-        most = min((most, *(limit for limit in resource.getrlimit(number) if limit != resource.RLIM_INFINITY)))
-        resource.setrlimit(number, (most, most))
+        kind = getattr(resource, name)
+        most = min((most, *(limit for limit in resource.getrlimit(kind) if limit != resource.RLIM_INFINITY)))
+        resource.setrlimit(kind, (most, most))
     if user:
         os.setgroups([])
         os.setresgid(user, user, user)
@@ -35,6 +36,9 @@ def cross(control: socket.socket, work: str, port: int, user: int, limits: dict[
     os.chdir(work)
     # It is where bubblewrap was.
     os.environ.pop("PWD", None)
+    # Python ignores these, and the CLI would, too.
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(number, signal.SIG_DFL)
     # Its group is signalled when it is interrupted.
     os.setsid()
     socket.send_fds(control, [b"here"], [proc, listener.fileno()])

@@ -45,7 +45,7 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealAgents]:
         )
         env = {
             "LONGWICK_AGENTS_FILE": str(file),
-            "LONGWICK_ALLOW_UNSANDBOXED": "1",
+            "LONGWICK_SANDBOX": "bwrap",
             "LONGWICK_PARK_SECONDS": "2",
             "LONGWICK_BEAT_SECONDS": "0.5",
             "ANTHROPIC_API_KEY": "sk-ant-the-key",
