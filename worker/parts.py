@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from longwick import metrics, traces
+from longwick import isolation, metrics, traces
 from longwick.agents import Roster
 from longwick.broadcast import Publisher
 from longwick.database import Database
@@ -67,9 +67,12 @@ def capacity(lanes: Sequence[RunKind], concurrency: int) -> dict[str, int]:
     }
 
 
-def about(roster: Roster) -> JsonObject:
-    """What the list of workers says of each agent."""
-    return {name: {"unavailable": p.unavailable(), "concurrency": p.concurrency} for name, p in roster.items()}
+def about(roster: Roster, kept: str) -> JsonObject:
+    """What the list of workers says of each agent, and of how it is kept to itself."""
+    return {
+        name: {"unavailable": profile.unavailable(), "concurrency": profile.concurrency, "isolation": kept}
+        for name, profile in roster.items()
+    }
 
 
 @contextmanager
@@ -78,6 +81,7 @@ def assemble(settings: Settings, lanes: Sequence[RunKind], concurrency: int) -> 
     worker_id = new_id("wrk")
     roster = Roster(settings)
     limits = Limits.usual(settings)
+    kept = str(isolation.of(settings.sandbox))
     with ExitStack() as stack:
         stack.callback(traces.end)
         database = Database(settings.database, pool_size=concurrency + 8)
@@ -97,9 +101,9 @@ def assemble(settings: Settings, lanes: Sequence[RunKind], concurrency: int) -> 
             socket.gethostname(),
             os.getpid(),
             capacity(lanes, concurrency),
-            about(roster),
+            about(roster, kept),
         )
-        keeper = stack.enter_context(Keeper(settings, database, listed, lambda: about(roster)))
+        keeper = stack.enter_context(Keeper(settings, database, listed, lambda: about(roster, kept)))
         storage = FolderStorage(settings.blobs)
         stack.enter_context(Sweeper(settings, database, dispatcher, storage))
         recorder = stack.enter_context(Recorder(database))

@@ -1,6 +1,6 @@
 """A CLI that looks for what it must not have: `searcher.py`, told where to look by its turn's text, which is JSON.
 
-{"canaries": [...], "paths": [...], "ports": [...], "abstract": NAME, "pid": N, "door": URL or null}
+{"canaries": [...], "paths": [...], "ports": [...], "abstract": NAME, "pid": N, "door": URL or null, "top": FOLDER}
 
 Canaries are written backwards, so that asking for them does not plant them. Its result is JSON, too: what it has found,
 by the kind of place; nothing that it was made to have is in it.
@@ -39,6 +39,12 @@ def files(top: str) -> Iterator[str]:
             if not os.path.join(parent, name).startswith(SKIPPED) and os.path.join(parent, name) != prefix
         ]
         yield from (os.path.join(parent, name) for name in names)
+
+
+def is_socket(path: str) -> bool:
+    with contextlib.suppress(OSError):
+        return stat.S_ISSOCK(os.lstat(path).st_mode)
+    return False
 
 
 def connects(family: int, address: Any) -> bool:
@@ -100,9 +106,9 @@ def search(told: dict[str, Any]) -> dict[str, list[str]]:
             and not os.readlink(f"/proc/self/fd/{number}").startswith(f"/proc/{os.getpid()}")
         ],
         "paths": [path for path in told["paths"] if os.path.exists(path)],
-        "files": [path for path in files("/") if betrays(path.encode()) or betrays(contents(path))],
+        "files": [path for path in files(told["top"]) if betrays(path.encode()) or betrays(contents(path))],
         "shared memory": [name for name in os.listdir("/dev/shm") if betrays(name.encode())],
-        "sockets": [path for path in files("/") if os.path.lexists(path) and stat.S_ISSOCK(os.lstat(path).st_mode)],
+        "sockets": [path for path in files(told["top"]) if is_socket(path)],
         "ports": [str(port) for port in told["ports"] if connects(socket.AF_INET, ("127.0.0.1", port))],
         "outside": [f"{host}:{port}" for host, port in OUTSIDE if connects(socket.AF_INET, (host, port))],
         "abstract": [told["abstract"]] if connects(socket.AF_UNIX, "\0" + told["abstract"]) else [],
