@@ -1,6 +1,6 @@
 """A CLI that looks for what it must not have: `searcher.py`, told where to look by its turn's text, which is JSON.
 
-{"canaries": [...], "paths": [...], "ports": [...], "abstract": NAME, "pid": N, "door": URL or null, "top": FOLDER}
+{"canaries": [...], "paths": [...], "ports": [...], "abstract": NAME, "trace": [PID, ...], "door": URL or null, "top": FOLDER}
 
 Canaries are written backwards, so that asking for them does not plant them. Its result is JSON, too: what it has found,
 by the kind of place; nothing that it was made to have is in it.
@@ -112,8 +112,8 @@ def search(told: dict[str, Any]) -> dict[str, list[str]]:
         "ports": [str(port) for port in told["ports"] if connects(socket.AF_INET, ("127.0.0.1", port))],
         "outside": [f"{host}:{port}" for host, port in OUTSIDE if connects(socket.AF_INET, (host, port))],
         "abstract": [told["abstract"]] if connects(socket.AF_UNIX, "\0" + told["abstract"]) else [],
-        "traced": [str(pid) for pid in (1, told["pid"]) if libc.ptrace(PTRACE_ATTACH, pid, None, None) == 0],
-        "memory": [pid for pid in processes if pid not in family and contents(f"/proc/{pid}/mem")],
+        # Whoever is traced stands still: only where nobody should be to be had is it tried.
+        "traced": [str(pid) for pid in told["trace"] if libc.ptrace(PTRACE_ATTACH, pid, None, None) == 0],
         "writable": [
             folder
             for folder in (

@@ -100,7 +100,7 @@ def test_an_agent_that_looks_for_secrets_finds_none_a12_a32_a33_a48(stack: Stack
         "paths": [str(path) for path in paths],
         "ports": ports,
         "abstract": hidden,
-        "pid": stack.pid("worker"),
+        "trace": [1, stack.pid("worker")],
         "door": "http://127.0.0.1:4711",
         "top": "/",
     }
@@ -109,7 +109,7 @@ def test_an_agent_that_looks_for_secrets_finds_none_a12_a32_a33_a48(stack: Stack
             abstract.bind("\0" + hidden)
             abstract.listen()
             assert searched(told, stack) == {}
-            unkept = {**told, "door": None, "top": str(stack.folder.parent), "pid": os.getpid()}
+            unkept = {**told, "door": None, "top": str(stack.folder.parent), "trace": []}
             line = json.dumps({"type": "user", "text": json.dumps(unkept)})
             done = subprocess.run(
                 [PYTHON, "-I", AGENTS / "searcher.py"],
