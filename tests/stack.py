@@ -34,6 +34,8 @@ class Stack:
             "LONGWICK_DATA_DIR": str(self.data_dir),
             "LONGWICK_AGENTS_FILE": str(AGENTS / "agents.toml"),
             "LONGWICK_PORT": "0",
+            # Scripted agents wait for files of their tests, and say who they are to them.
+            "LONGWICK_SANDBOX": "none",
             "LONGWICK_DRAIN_SECONDS": "1",
             **env,
         }
