@@ -113,10 +113,8 @@ def _placed(profile: Profile, found: Mapping[str, str | None], prices: dict[str,
     program = found.get(profile.adapter)
     command = profile.command or ([program] if program else [])
     refused = ""
-    # What an agent over ACP may do with its own tools, nobody can tell it.
-    has_tools = profile.kind == "coding" or profile.adapter == "acp"
     kept = isolation.of(settings.sandbox)
-    if has_tools and not kept.bwrap and not (settings.allow_unsandboxed and is_loopback(settings.host)):
+    if profile.has_tools and not kept.bwrap and not (settings.allow_unsandboxed and is_loopback(settings.host)):
         refused = (
             f"there is no sandbox for it here ({kept.reason}), and without one it could read and change whatever this "
             "server's user can; where that is yours alone, and the server listens on loopback only, "

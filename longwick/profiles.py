@@ -145,6 +145,11 @@ class Profile(BaseModel, frozen=True, extra="forbid"):
         return self
 
     @property
+    def has_tools(self) -> bool:
+        """Whether it has files or a shell; what an agent over ACP does with its own, nobody can tell it."""
+        return self.kind == "coding" or self.adapter == "acp"
+
+    @property
     def asks(self) -> Name | None:
         """Whose models it asks, through the gateway."""
         return self.provider or OF_ADAPTER.get(self.adapter)

@@ -105,7 +105,7 @@ class Stack:
     @property
     def environ(self) -> dict[str, str]:
         """The settings that `up` gives its tiers."""
-        environ = psutil.Process(self.pid("worker")).environ()
+        environ = psutil.Process(self.pid("web")).environ()
         return {name: value for name, value in environ.items() if name.startswith("LONGWICK_")}
 
     def kill(self, tier: str, how: signal.Signals = signal.SIGKILL) -> int:

@@ -103,7 +103,7 @@ class Attempt:
     def run_agent(self) -> None:
         """The main flow. Ends with the run settled, unless somebody else was first (`Fenced`)."""
         profile = self.parts.agents.get(self.run.agent)
-        reason = "no worker knows it" if profile is None else profile.unavailable()
+        reason = "no worker knows it" if profile is None else self.parts.housing.reason_against(profile)
         if profile is None or reason:
             self.settle(failure("agent_unavailable", f"The agent {self.run.agent!r} cannot run here: {reason}."))
             return

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from longwick import isolation
+from longwick import isolation, keys
+from longwick.database import Database
 from longwick.errors import BadSetting
 from longwick.profiles import Profile
 from longwick.settings import Settings
@@ -30,7 +31,8 @@ class Housing:
         BadSetting: a sandbox is wanted in any case, and cannot be had.
     """
 
-    def __init__(self, settings: Settings, gateway: Gateway, folder: Path) -> None:
+    def __init__(self, settings: Settings, database: Database, gateway: Gateway, folder: Path) -> None:
+        self._database = database
         self._gateway = gateway
         self.isolation = isolation.of(settings.sandbox)
         if settings.sandbox == "bwrap" and self.isolation.bwrap is None:
@@ -49,6 +51,16 @@ class Housing:
         """Where a CLI finds the gateway."""
         self.mcp_url = f"{DOOR_URL}/mcp" if self._sandbox else settings.mcp_url
         """Where it finds our MCP server."""
+
+    def reason_against(self, profile: Profile) -> str | None:
+        """Why it cannot be run here, in words; None where it can."""
+        reason = profile.unavailable()
+        if reason is None and profile.has_tools and self._sandbox is None and self._is_shared():
+            return f"there is no sandbox for it here ({self.isolation.reason}), and this server has several owners"
+        return reason
+
+    def _is_shared(self) -> bool:
+        return len(self._database.read(keys.owners)) > 1
 
     def start(
         self,

@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from longwick import isolation, metrics, traces
+from longwick import metrics, traces
 from longwick.agents import Roster
 from longwick.broadcast import Publisher
 from longwick.database import Database
@@ -67,11 +67,12 @@ def capacity(lanes: Sequence[RunKind], concurrency: int) -> dict[str, int]:
     }
 
 
-def about(roster: Roster, kept: str) -> JsonObject:
+def about(roster: Roster, housing: Housing) -> JsonObject:
     """What the list of workers says of each agent, and of how it is kept to itself."""
+    kept = str(housing.isolation)
     return {
-        name: {"unavailable": profile.unavailable(), "concurrency": profile.concurrency, "isolation": kept}
-        for name, profile in roster.items()
+        name: {"unavailable": housing.reason_against(each), "concurrency": each.concurrency, "isolation": kept}
+        for name, each in roster.items()
     }
 
 
@@ -81,7 +82,6 @@ def assemble(settings: Settings, lanes: Sequence[RunKind], concurrency: int) -> 
     worker_id = new_id("wrk")
     roster = Roster(settings)
     limits = Limits.usual(settings)
-    kept = str(isolation.of(settings.sandbox))
     with ExitStack() as stack:
         stack.callback(traces.end)
         database = Database(settings.database, pool_size=concurrency + 8)
@@ -96,14 +96,17 @@ def assemble(settings: Settings, lanes: Sequence[RunKind], concurrency: int) -> 
         dispatcher = Dispatcher(database, settings.redis, limits)
         stack.enter_context(proof_of_life(settings, database, worker_id, dispatcher.tell_end))
         stack.enter_context(dispatcher)
+        home = settings.data_dir / "workers" / f"{worker_id}.home"
+        gateway = stack.enter_context(Gateway(settings.mcp_url))
+        housing = Housing(settings, database, gateway, home)
         listed = Listed(
             worker_id,
             socket.gethostname(),
             os.getpid(),
             capacity(lanes, concurrency),
-            about(roster, kept),
+            about(roster, housing),
         )
-        keeper = stack.enter_context(Keeper(settings, database, listed, lambda: about(roster, kept)))
+        keeper = stack.enter_context(Keeper(settings, database, listed, lambda: about(roster, housing)))
         storage = FolderStorage(settings.blobs)
         stack.enter_context(Sweeper(settings, database, dispatcher, storage))
         recorder = stack.enter_context(Recorder(database))
@@ -113,9 +116,6 @@ def assemble(settings: Settings, lanes: Sequence[RunKind], concurrency: int) -> 
         dispatcher.wake()
         # Asked once beforehand, as it takes as long as the programs do.
         threading.Thread(target=lambda: [p.started for p in roster.values()], name="versions", daemon=True).start()
-        home = settings.data_dir / "workers" / f"{worker_id}.home"
-        gateway = stack.enter_context(Gateway(settings.mcp_url))
-        housing = Housing(settings, gateway, home)
         yield Parts(
             settings=settings,
             limits=limits,

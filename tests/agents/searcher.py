@@ -1,6 +1,7 @@
 """A CLI that looks for what it must not have: `searcher.py`, told where to look by its turn's text, which is JSON.
 
-{"canaries": [...], "paths": [...], "ports": [...], "abstract": NAME, "trace": [PID, ...], "door": URL or null, "top": FOLDER}
+{"canaries": [...], "paths": [...], "ports": [...], "abstract": NAME, "trace": [PID, ...],
+ "door": URL or null, "top": FOLDER}
 
 Canaries are written backwards, so that asking for them does not plant them. Its result is JSON, too: what it has found,
 by the kind of place; nothing that it was made to have is in it.
