@@ -1,4 +1,4 @@
-"""An agent that looks for what it must not have, on the whole product: attack rows A12, A32, A33, A48, and F11, F12."""
+"""An agent that looks for what it must not have, on the whole product: attack rows A32, A33, A48."""
 
 import json
 import os
@@ -75,7 +75,7 @@ def searched(told: dict[str, Any], stack: Stack) -> dict[str, list[str]]:
     return found
 
 
-def test_an_agent_that_looks_for_secrets_finds_none_a12_a32_a33_a48(stack: Stack) -> None:
+def test_a32_a33_a48_an_agent_that_looks_for_secrets_finds_none(stack: Stack) -> None:
     """And the same program finds them all where it is not kept in."""
     environ = stack.environ
     ports = [
@@ -133,7 +133,7 @@ def named(name: str) -> list[int]:
     return [process.pid for process in found if (process.info["cmdline"] or [""])[0] == name]
 
 
-def test_who_uses_too_much_ends_its_own_run_only_f11_f12(stack: Stack) -> None:
+def test_f11_who_uses_too_much_ends_its_own_run_only(stack: Stack) -> None:
     neighbour = stack.run("say 200 0.02", agent="neighbour")
     hungry = stack.run("600", agent="eats_memory")
     bomb = stack.run("go", agent="has_children_until_it_may_have_no_more")

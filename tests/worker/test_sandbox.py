@@ -79,7 +79,7 @@ def named(name: str) -> list[int]:
     return [process.pid for process in found if (process.info["cmdline"] or [""])[0] == name]
 
 
-def test_a_fork_bomb_ends_itself_and_nothing_else_f11(lodge: Started) -> None:
+def test_f11_a_fork_bomb_ends_itself_and_nothing_else(lodge: Started) -> None:
     neighbour = lodge("is_silent")
     bomb = lodge("has_children_until_it_may_have_no_more", limits=replace(LIMITS, processes=60))
     began = time.monotonic()
@@ -91,7 +91,7 @@ def test_a_fork_bomb_ends_itself_and_nothing_else_f11(lodge: Started) -> None:
 
 
 @pytest.mark.parametrize("kind", ["eats_memory", "eats_shared_memory"])
-def test_who_eats_memory_ends_itself_and_nothing_else_f12(kind: str, lodge: Started) -> None:
+def test_f12_who_eats_memory_ends_itself_and_nothing_else(kind: str, lodge: Started) -> None:
     neighbour = lodge("is_silent")
     hungry = lodge(kind, "600", limits=replace(LIMITS, memory_bytes=150 * MEGABYTE))
     ended(hungry)
@@ -123,7 +123,7 @@ def test_processor_time_has_an_end(tmp_path: Path, wake: int) -> None:
 
 
 @pytest.mark.parametrize("end", ["exits", "is killed", "is interrupted"])
-def test_nothing_outlives_it_f10(end: str, tmp_path: Path, wake: int) -> None:
+def test_f10_nothing_outlives_it(end: str, tmp_path: Path, wake: int) -> None:
     """Not even what has left its session, its environment and its parents."""
     name = f"hermit-{os.getpid()}-{time.monotonic_ns()}"
     argv = [sys.executable, "-I", str(MISBEHAVE), "has_a_hermit"]
@@ -142,7 +142,7 @@ def test_nothing_outlives_it_f10(end: str, tmp_path: Path, wake: int) -> None:
     assert named(name) == []
 
 
-def test_nothing_outlives_a_worker_that_is_killed_f10(tmp_path: Path) -> None:
+def test_f10_nothing_outlives_a_worker_that_is_killed(tmp_path: Path) -> None:
     name = f"hermit-{os.getpid()}-{time.monotonic_ns()}"
     program = f"""
 import os, sys
@@ -196,7 +196,7 @@ print(lodger.popen.communicate()[0].decode())
 """
 
 
-def test_an_ordinary_user_has_such_rooms_and_no_more_rights_in_them(tmp_path: Path) -> None:
+def test_a48_an_ordinary_user_has_such_rooms_and_no_more_rights_in_them(tmp_path: Path) -> None:
     as_user = [] if os.geteuid() else ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
     pythons = [os.path.realpath(sys.executable), "/usr/bin/python3", "/usr/local/bin/python3"]
     # That of the tests may lie where only root gets.
