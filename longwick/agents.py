@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, Field, ValidationError
 
-from longwick import binaries
+from longwick import binaries, isolation
 from longwick.errors import BadSetting
 from longwick.prices import Price
 from longwick.profiles import HERE, Profile
@@ -113,12 +113,12 @@ def _placed(profile: Profile, found: Mapping[str, str | None], prices: dict[str,
     program = found.get(profile.adapter)
     command = profile.command or ([program] if program else [])
     refused = ""
-    # What an agent over ACP may do with its own tools, nobody can tell it.
-    has_tools = profile.kind == "coding" or profile.adapter == "acp"
-    if has_tools and not (settings.allow_unsandboxed and is_loopback(settings.host)):
+    kept = isolation.of(settings.sandbox)
+    if profile.has_tools and not kept.bwrap and not (settings.allow_unsandboxed and is_loopback(settings.host)):
         refused = (
-            "it could read and change whatever this server's user can; where that is yours alone, and the server "
-            "listens on loopback only, LONGWICK_ALLOW_UNSANDBOXED=1 lets it run"
+            f"there is no sandbox for it here ({kept.reason}), and without one it could read and change whatever this "
+            "server's user can; where that is yours alone, and the server listens on loopback only, "
+            "LONGWICK_ALLOW_UNSANDBOXED=1 lets it run"
         )
     return profile.model_copy(update={"command": command, "refused": refused, "prices": prices})
 
@@ -150,7 +150,12 @@ def _read(path: Path) -> _AgentsFile:
         ) from error
     here = str(path.parent)
     agents = {
-        agent: profile.model_copy(update={"command": [part.replace(HERE, here) for part in profile.command]})
+        agent: profile.model_copy(
+            update={
+                "command": [part.replace(HERE, here) for part in profile.command],
+                "reads": [part.replace(HERE, here) for part in profile.reads],
+            }
+        )
         for agent, profile in found.agents.items()
     }
     return found.model_copy(update={"agents": agents})

@@ -21,7 +21,7 @@ from rich.table import Table
 from rich.text import Text
 from sqlalchemy.exc import SQLAlchemyError
 
-from longwick import __version__, agents, binaries, exposure, schema, valkey
+from longwick import __version__, agents, binaries, exposure, isolation, schema, valkey
 from longwick.audit import Audited, audit
 from longwick.broadcast import connect
 from longwick.client import Client
@@ -132,6 +132,8 @@ def _programs(settings: Settings) -> Iterator[Finding]:
         yield Finding("valkey", Level.OK, "not needed: LONGWICK_REDIS_URL names a server")
     else:
         yield _program("valkey", lambda: [str(valkey._server_binary()), "--version"])
+    kept = isolation.of(settings.sandbox)
+    yield Finding("sandbox", Level.OK if kept.bwrap else Level.CARE, kept.bwrap or f"agents have none: {kept.reason}")
     yield _program("setpriv", lambda: [valkey._setpriv(), "--pdeathsig", "KILL", "--", "true"])
 
 

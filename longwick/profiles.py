@@ -83,6 +83,8 @@ class Profile(BaseModel, frozen=True, extra="forbid"):
     """How many tokens a run may use, in and out, as its provider counts them."""
     steer: bool = False
     """`jsonl`: whether it reads further messages of the user while it works."""
+    reads: list[str] = Field(default_factory=list)
+    """Files and folders that it sees in its sandbox, beside its own program; `{here}` as in `command`."""
     env: dict[str, str] = Field(default_factory=dict)
     pass_env: list[str] = Field(default_factory=list)
     """Variables of the worker's own environment that the CLI gets."""
@@ -123,7 +125,7 @@ class Profile(BaseModel, frozen=True, extra="forbid"):
         for each in egress:
             place = parse_place(each)
             if place is None:
-                raise ValueError(f"{each!r} is no host and port, as 'pypi.org:443'; there are no patterns")
+                raise ValueError(f"{each!r} is no host and port, as 'mirror.example:443'; there are no patterns")
             if is_never_let_out(place[0]):
                 raise ValueError(f"{each!r} is what a machine says to itself about itself: no agent gets there")
         return egress
@@ -141,6 +143,11 @@ class Profile(BaseModel, frozen=True, extra="forbid"):
             named = next(name for name, provider in PROVIDERS.items() if held[0] in provider.variables)
             raise ValueError(f'no agent is given {held[0]}; with provider = "{named}" it asks through the gateway')
         return self
+
+    @property
+    def has_tools(self) -> bool:
+        """Whether it has files or a shell; what an agent over ACP does with its own, nobody can tell it."""
+        return self.kind == "coding" or self.adapter == "acp"
 
     @property
     def asks(self) -> Name | None:

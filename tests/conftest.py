@@ -127,6 +127,7 @@ def settings(database_url: str, redis_url: str, tmp_path: Path) -> Settings:
         data_dir=tmp_path / "data",
         database_url=database_url,
         redis_url=redis_url,
+        sandbox="none",
         beat_seconds=0.2,
         lease_seconds=1.0,
         sweep_seconds=0.1,

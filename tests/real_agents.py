@@ -75,7 +75,8 @@ models = ["claude-sonnet-5"]
 [agents.gemini]
 adapter = "acp"
 command = {gemini}
-env = {{ GEMINI_API_KEY = "the-key", GOOGLE_GEMINI_BASE_URL = "{gemini_url}" }}
+egress = ["{gemini_place}"]
+env = {{ GEMINI_API_KEY = "the-key", GOOGLE_GEMINI_BASE_URL = "http://{gemini_place}" }}
 
 [agents.claude-acp]
 adapter = "acp"
@@ -86,9 +87,12 @@ env = {{ CLAUDE_CODE_MAX_RETRIES = "1", CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC
 [agents.codex-acp]
 adapter = "acp"
 # What it asks can only be said in its configuration.
-command = ["sh", "-c", 'exec "$0" -c "model_providers.test.base_url=\\"$OPENAI_BASE_URL\\""', "{codex_acp}"]
+command = ["sh", "-c", '''
+mkdir "$HOME/.codex" && cp {codex_home}/config.toml "$HOME/.codex" &&
+exec "$0" -c "model_providers.test.base_url=\\"$OPENAI_BASE_URL\\""
+''', "{codex_acp}"]
+reads = ["{codex_home}"]
 provider = "openai"
-env = {{ CODEX_HOME = "{codex_home}" }}
 
 [prices."gpt-5-mini"]
 input = 10

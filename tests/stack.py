@@ -34,6 +34,8 @@ class Stack:
             "LONGWICK_DATA_DIR": str(self.data_dir),
             "LONGWICK_AGENTS_FILE": str(AGENTS / "agents.toml"),
             "LONGWICK_PORT": "0",
+            # Scripted agents wait for files of their tests, and say who they are to them.
+            "LONGWICK_SANDBOX": "none",
             "LONGWICK_DRAIN_SECONDS": "1",
             **env,
         }
@@ -110,7 +112,7 @@ class Stack:
     @property
     def environ(self) -> dict[str, str]:
         """The settings that `up` gives its tiers."""
-        environ = psutil.Process(self.pid("worker")).environ()
+        environ = psutil.Process(self.pid("web")).environ()
         return {name: value for name, value in environ.items() if name.startswith("LONGWICK_")}
 
     def kill(self, tier: str, how: signal.Signals = signal.SIGKILL) -> int:

@@ -29,10 +29,6 @@ NOT_EXECUTED = (126, 127)
 """With these setpriv exits instead of becoming the CLI."""
 SEEN = (EventType.MESSAGE_STARTED, EventType.REASONING_DELTA, EventType.TOOL_DELTA, EventType.TOOL_STARTED)
 """What shows that the agent is at work."""
-EXCESS = {
-    "out_of_memory": "The agent and what it started used more than {0.run_memory_bytes} bytes of memory.",
-    "too_many_processes": "The agent and what it started were {0.run_processes} processes, and wanted to be more.",
-}
 DAY_IS_SPENT = "Your runs have used all that they may in a day; the next one begins at 00:00 UTC."
 SECRET_CHARACTERS = 6
 """Shorter values of the environment are no secrets, and would tear holes into the text."""
@@ -215,8 +211,13 @@ class Conversation:
         return Outcome(RunStatus.SUCCEEDED, end.text if end.text is not None else self.shown.text)
 
     def _outcome_without_end(self, process: Cli) -> Outcome:
-        if process.excess is not None:
-            return failure(process.excess, EXCESS[process.excess].format(self.parts.settings))
+        used = "The agent, with what it started,"
+        if process.excess == "out_of_memory":
+            most = self.parts.settings.run_memory_bytes
+            return failure("out_of_memory", f"{used} used more than {most} bytes of memory.")
+        if process.excess:
+            most = self.parts.settings.run_processes
+            return failure("too_many_processes", f"{used} was {most} processes and threads, and wanted to be more.")
         if process.returncode == 0:
             return failure("no_result", "The agent ended without a result.")
         status = process.returncode or 0

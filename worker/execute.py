@@ -27,7 +27,6 @@ from worker.keeper import Hold, Stop
 from worker.left_files import save_left_files
 from worker.parts import Parts
 from worker.passes import Pass
-from worker.process import CliProcess
 from worker.spares import Spare
 from worker.strays import kill_adopted
 from worker.thread_folder import ThreadFolder
@@ -104,7 +103,7 @@ class Attempt:
     def run_agent(self) -> None:
         """The main flow. Ends with the run settled, unless somebody else was first (`Fenced`)."""
         profile = self.parts.agents.get(self.run.agent)
-        reason = "no worker knows it" if profile is None else profile.unavailable()
+        reason = "no worker knows it" if profile is None else self.parts.housing.reason_against(profile)
         if profile is None or reason:
             self.settle(failure("agent_unavailable", f"The agent {self.run.agent!r} cannot run here: {reason}."))
             return
@@ -196,9 +195,10 @@ class Attempt:
             list(self.conversation.exchange.decided),
             [self._picture(file) for file in attached],
             max_cost_usd=run.max_cost_usd,
-            mcp_url=self.parts.settings.mcp_url if session else None,
+            mcp_url=self.parts.housing.mcp_url if session else None,
+            mcp_near=self.parts.settings.mcp_url,
             mcp_token=session.token if session else None,
-            gateway_url=self.parts.gateway.url,
+            gateway_url=self.parts.housing.gateway_url,
             gateway_token=self.given.token,
         )
 
@@ -214,13 +214,15 @@ class Attempt:
         env = folder.environ(profile, turn, launch.env)
         process: Cli
         if launch.shared:
-            process = self.parts.shared.join(launch, profile.environ, adapter.interrupt, self.hold.wake)
+            process = self.parts.shared.join(profile, launch, adapter.interrupt, self.hold.wake)
         elif spare:
             process = spare.process
             spare.process.wake_by(self.hold.wake)
             process.write(launch.opening)
         else:
-            process = CliProcess(launch.argv, env=env, folder=folder.work, wake=self.hold.wake)
+            process = self.parts.housing.start(
+                profile, launch.argv, env, folder.folder, folder.work, given=self.given, wake=self.hold.wake
+            )
             process.write(launch.opening)
         seams.passed("spawned")
         self.hold.kill = process.kill

@@ -23,6 +23,7 @@ from longwick.recorder import Recorder
 from longwick.settings import Settings
 from longwick.storage import FolderStorage, Storage
 from worker.gateway import Gateway
+from worker.housing import Housing
 from worker.keeper import Keeper
 from worker.process import live_pids
 from worker.shared import SharedServers
@@ -45,6 +46,7 @@ class Parts:
     dispatcher: Dispatcher
     keeper: Keeper
     gateway: Gateway
+    housing: Housing
     shared: SharedServers
     spares: Spares
     draining: threading.Event = field(default_factory=threading.Event)
@@ -65,9 +67,13 @@ def capacity(lanes: Sequence[RunKind], concurrency: int) -> dict[str, int]:
     }
 
 
-def about(roster: Roster) -> JsonObject:
-    """What the list of workers says of each agent."""
-    return {name: {"unavailable": p.unavailable(), "concurrency": p.concurrency} for name, p in roster.items()}
+def about(roster: Roster, housing: Housing) -> JsonObject:
+    """What the list of workers says of each agent, and of how it is kept to itself."""
+    kept = str(housing.isolation)
+    return {
+        name: {"unavailable": housing.reason_against(each), "concurrency": each.concurrency, "isolation": kept}
+        for name, each in roster.items()
+    }
 
 
 @contextmanager
@@ -90,14 +96,17 @@ def assemble(settings: Settings, lanes: Sequence[RunKind], concurrency: int) -> 
         dispatcher = Dispatcher(database, settings.redis, limits)
         stack.enter_context(proof_of_life(settings, database, worker_id, dispatcher.tell_end))
         stack.enter_context(dispatcher)
+        home = settings.data_dir / "workers" / f"{worker_id}.home"
+        gateway = stack.enter_context(Gateway(settings.mcp_url))
+        housing = Housing(settings, database, gateway, home)
         listed = Listed(
             worker_id,
             socket.gethostname(),
             os.getpid(),
             capacity(lanes, concurrency),
-            about(roster),
+            about(roster, housing),
         )
-        keeper = stack.enter_context(Keeper(settings, database, listed, lambda: about(roster)))
+        keeper = stack.enter_context(Keeper(settings, database, listed, lambda: about(roster, housing)))
         storage = FolderStorage(settings.blobs)
         stack.enter_context(Sweeper(settings, database, dispatcher, storage))
         recorder = stack.enter_context(Recorder(database))
@@ -107,8 +116,6 @@ def assemble(settings: Settings, lanes: Sequence[RunKind], concurrency: int) -> 
         dispatcher.wake()
         # Asked once beforehand, as it takes as long as the programs do.
         threading.Thread(target=lambda: [p.started for p in roster.values()], name="versions", daemon=True).start()
-        home = settings.data_dir / "workers" / f"{worker_id}.home"
-        gateway = stack.enter_context(Gateway(settings.mcp_url))
         yield Parts(
             settings=settings,
             limits=limits,
@@ -120,6 +127,7 @@ def assemble(settings: Settings, lanes: Sequence[RunKind], concurrency: int) -> 
             dispatcher=dispatcher,
             keeper=keeper,
             gateway=gateway,
-            spares=stack.enter_context(Spares(settings, database, gateway, home / "spares")),
-            shared=stack.enter_context(SharedServers(home)),
+            housing=housing,
+            spares=stack.enter_context(Spares(settings, database, gateway, housing, home / "spares")),
+            shared=stack.enter_context(SharedServers(gateway, housing, home)),
         )

@@ -54,6 +54,8 @@ class CliProcess:
         Raises:
             OSError: it could not be started.
         """
+        self.until_left = contextlib.ExitStack()
+        """What it needs beside it until it is gone."""
         self._lodger = room.start(argv, env, folder) if room else None
         self._popen = self._lodger.popen if self._lodger else bare.start(argv, env, folder)
         self.pid = self._popen.pid
@@ -101,6 +103,7 @@ class CliProcess:
         if self._lodger:
             self._lodger.await_end()
         os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOWAIT)
+        self.until_left.close()
         with self._gone:
             self._is_gone = True
             self._forget()
@@ -134,7 +137,8 @@ class CliProcess:
         lines: list[bytes | Overlong] = []
         for key, _ in self._selector.select(seconds):
             match key.data:
-                case _Source.STDOUT:
+                # What came before the exit in this round may have been read with that.
+                case _Source.STDOUT if key.fileobj in self._selector.get_map():
                     lines += self._read_stdout()
                 case _Source.STDERR:
                     self._read_stderr()
@@ -142,8 +146,8 @@ class CliProcess:
                     self._write_stdin()
                 case _Source.EXIT:
                     lines += self._note_exit()
-                case _Source.WAKE:
-                    # Drained by its owner, who looks why after this returns.
+                case _:
+                    # A wake-up is drained by its owner, who looks why after this returns.
                     pass
         if self._scales and self.excess is None and (excess := self._scales.excess()):
             self.excess = excess

@@ -37,7 +37,7 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealAgents]:
                 planter=OWN / "planter.py",
                 # A TOML list is written like one of JSON.
                 gemini=json.dumps([*binaries.acp("gemini"), "--model", "gemini-2.5-flash"]),
-                gemini_url=gemini.url,
+                gemini_place=gemini.url.removeprefix("http://"),
                 claude_acp=json.dumps(binaries.acp("claude-agent-acp")),
                 codex_acp=binaries.acp("codex-acp")[0],
                 codex_home=codex_home,
@@ -45,7 +45,7 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealAgents]:
         )
         env = {
             "LONGWICK_AGENTS_FILE": str(file),
-            "LONGWICK_ALLOW_UNSANDBOXED": "1",
+            "LONGWICK_SANDBOX": "bwrap",
             "LONGWICK_PARK_SECONDS": "2",
             "LONGWICK_BEAT_SECONDS": "0.5",
             "ANTHROPIC_API_KEY": "sk-ant-the-key",

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Response
 from fastapi.responses import PlainTextResponse
 
 from longwick import metrics
-from longwick.models import Worker
+from longwick.models import JsonObject, Worker
 from web.dependencies import TheChecks
 from web.schemas import Alive, Health, Parts
 
@@ -38,9 +38,9 @@ async def readyz(checks: TheChecks, response: Response) -> Health:
     parts = Parts(record=_text(record), redis=_text(redis), worker=_of_workers(record), mcp=_text(mcp))
     if isinstance(record, BaseException):
         response.status_code = 503
-        return Health(status="unavailable", checks=parts)
+        return Health(status="unavailable", checks=parts, isolation={})
     well = all(text == OK for text in parts.model_dump().values())
-    return Health(status="ok" if well else "degraded", checks=parts)
+    return Health(status="ok" if well else "degraded", checks=parts, isolation=_isolation(record))
 
 
 @router.get("/metrics", response_class=PlainTextResponse)
@@ -65,6 +65,12 @@ def _of_workers(record: Sequence[Worker] | BaseException) -> str:
     if isinstance(record, BaseException):
         return "not known while the record does not answer"
     return OK if record else "no worker is alive: runs are accepted, and wait for one"
+
+
+def _isolation(workers: Sequence[Worker]) -> dict[str, str]:
+    # Each says the same of all its agents.
+    told: dict[str, JsonObject] = {worker.id: next(iter(worker.agents.values()), {}) for worker in workers}
+    return {worker: str(about.get("isolation", "not told")) for worker, about in told.items()}
 
 
 def _text(found: Any) -> str:

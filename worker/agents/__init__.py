@@ -50,6 +50,8 @@ class Turn:
     max_cost_usd: float | None = None
     mcp_url: str | None = None
     mcp_token: str | None = field(default=None, repr=False)
+    mcp_near: str | None = None
+    """Where the worker itself finds our MCP server; `mcp_url` is where the CLI does."""
     gateway_url: str | None = None
     """Where its CLI has models asked."""
     gateway_token: str = field(default="", repr=False)

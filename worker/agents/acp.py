@@ -155,7 +155,7 @@ class Acp:
             return None
         if not offers.get("http"):
             return "The agent cannot be given tools over HTTP, as Longwick's are."
-        place = urlsplit(self._turn.mcp_url)
+        place = urlsplit(self._turn.mcp_near or self._turn.mcp_url)
         try:
             socket.create_connection((place.hostname or "", place.port or 80), REACH_SECONDS).close()
         except OSError as error:

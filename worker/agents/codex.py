@@ -45,15 +45,15 @@ class Codex:
 
     def launch(self, work: Path, home: Path) -> Launch:
         self._work = work
+        argv = [*self._profile.command, *command_line(self._profile)]
         hello = {"id": "hello", "method": "initialize", "params": HELLO}
-        return Launch(
-            [*self._profile.command, *command_line(self._profile)],
-            {},
-            self._ask("thread/start", self._thread()),
-            shared=True,
-            greeting=line_of(hello) + line_of({"method": "initialized"}),
-            key=self._prefix,
-        )
+        greeting = line_of(hello) + line_of({"method": "initialized"})
+        opening = self._ask("thread/start", self._thread())
+        if self._profile.kind == "coding":
+            # With files and a shell, turns that share a process would reach one another's.
+            (home / ".codex").mkdir()
+            return Launch(argv, {"CODEX_HOME": str(home / ".codex")}, greeting + opening)
+        return Launch(argv, {}, opening, shared=True, greeting=greeting, key=self._prefix)
 
     def translate(self, line: bytes, shown: Transcript) -> Iterator[Meant]:
         yield from self._stream.translate(line, shown, self)
