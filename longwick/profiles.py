@@ -123,7 +123,7 @@ class Profile(BaseModel, frozen=True, extra="forbid"):
         for each in egress:
             place = parse_place(each)
             if place is None:
-                raise ValueError(f"{each!r} is no host and port, as 'pypi.org:443'; there are no patterns")
+                raise ValueError(f"{each!r} is no host and port, as 'mirror.example:443'; there are no patterns")
             if is_never_let_out(place[0]):
                 raise ValueError(f"{each!r} is what a machine says to itself about itself: no agent gets there")
         return egress

@@ -108,11 +108,13 @@ def test_every_error_code_of_a_run_is_documented_and_no_other() -> None:
     for path in [
         ROOT / "worker" / "execute.py",
         ROOT / "worker" / "conversation.py",
+        ROOT / "worker" / "passes.py",
         ROOT / "longwick" / "leases.py",
         ROOT / "worker" / "agents" / "jsonl.py",
     ]:
         for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "failure" and node.args:
+            called = isinstance(node, ast.Call) and getattr(node.func, "id", getattr(node.func, "attr", ""))
+            if isinstance(node, ast.Call) and called in ("failure", "_refuse") and node.args:
                 first = node.args[0]
                 raised.add(str(first.value) if isinstance(first, ast.Constant) else "storage_full")
             if isinstance(node, ast.keyword) and node.arg == "error_code" and isinstance(node.value, ast.Constant):

@@ -202,23 +202,23 @@ def test_a_listed_host_is_asked_as_by_a_proxy_one_request_a_connection(door: Ope
 
 A34 = {
     "another host": b"CONNECT evil.example:443 HTTP/1.1\r\n\r\n",
-    "another port": b"CONNECT pypi.org:80 HTTP/1.1\r\n\r\n",
-    "a longer name": b"CONNECT pypi.org.evil.example:443 HTTP/1.1\r\n\r\n",
-    "a name within": b"CONNECT notpypi.org:443 HTTP/1.1\r\n\r\n",
-    "a name cut by NUL": b"CONNECT evil.example\x00pypi.org:443 HTTP/1.1\r\n\r\n",
-    "a name ended by NUL": b"CONNECT pypi.org\x00.evil.example:443 HTTP/1.1\r\n\r\n",
-    "a space in it": b"CONNECT pypi.org:443 evil.example:443 HTTP/1.1\r\n\r\n",
-    "a tab in it": b"CONNECT pypi.org:443\tHTTP/1.1 HTTP/1.1\r\n\r\n",
-    "a user before it": b"CONNECT pypi.org:443@evil.example:443 HTTP/1.1\r\n\r\n",
+    "another port": b"CONNECT mirror.example:80 HTTP/1.1\r\n\r\n",
+    "a longer name": b"CONNECT mirror.example.evil.example:443 HTTP/1.1\r\n\r\n",
+    "a name within": b"CONNECT notmirror.example:443 HTTP/1.1\r\n\r\n",
+    "a name cut by NUL": b"CONNECT evil.example\x00mirror.example:443 HTTP/1.1\r\n\r\n",
+    "a name ended by NUL": b"CONNECT mirror.example\x00.evil.example:443 HTTP/1.1\r\n\r\n",
+    "a space in it": b"CONNECT mirror.example:443 evil.example:443 HTTP/1.1\r\n\r\n",
+    "a tab in it": b"CONNECT mirror.example:443\tHTTP/1.1 HTTP/1.1\r\n\r\n",
+    "a user before it": b"CONNECT mirror.example:443@evil.example:443 HTTP/1.1\r\n\r\n",
     "the cloud's metadata": b"CONNECT 169.254.169.254:80 HTTP/1.1\r\n\r\n",
     "the metadata as a number": b"CONNECT 2852039166:80 HTTP/1.1\r\n\r\n",
     "the metadata, asked plainly": b"GET http://169.254.169.254/latest/meta-data/ HTTP/1.1\r\n\r\n",
     "loopback": b"CONNECT 127.0.0.1:22 HTTP/1.1\r\n\r\n",
     "loopback in hexadecimal": b"CONNECT 0x7f.1:443 HTTP/1.1\r\n\r\n",
     "mapped loopback": b"CONNECT [::ffff:127.0.0.1]:22 HTTP/1.1\r\n\r\n",
-    "a scheme that is none": b"GET https://pypi.org/ HTTP/1.1\r\n\r\n",
-    "SOCKS": b"\x04\x01\x01\xbb\x00\x00\x00\x01 pypi.org\x00\r\n\r\n",
-    "no port": b"CONNECT pypi.org HTTP/1.1\r\n\r\n",
+    "a scheme that is none": b"GET https://mirror.example/ HTTP/1.1\r\n\r\n",
+    "SOCKS": b"\x04\x01\x01\xbb\x00\x00\x00\x01 mirror.example\x00\r\n\r\n",
+    "no port": b"CONNECT mirror.example HTTP/1.1\r\n\r\n",
     "nothing": b"CONNECT  HTTP/1.1\r\n\r\n",
     "no end": b"CONNECT " + b"a" * 100_000,
 }
@@ -226,7 +226,7 @@ A34 = {
 
 @pytest.mark.parametrize("said", A34.values(), ids=A34)
 def test_a34_whatever_is_not_listed_fails_at_once_and_is_recorded(said: bytes, door: Open) -> None:
-    with door(egress=["pypi.org:443"]) as inside:
+    with door(egress=["mirror.example:443"]) as inside:
         assert inside.say(said).startswith(b"HTTP/1.1 403 Forbidden\r\n")
         assert len(inside.refusals()) == 1
 
@@ -292,7 +292,9 @@ def test_public_addresses_are_public(address: str) -> None:
     assert is_public(address)
 
 
-@pytest.mark.parametrize("listed", ["pypi.org", "*.pypi.org:443", "https://pypi.org:443", "pypi.org:0", "a b:1", ""])
+@pytest.mark.parametrize(
+    "listed", ["mirror.example", "*.mirror.example:443", "https://mirror.example:443", "mirror.example:0", "a b:1", ""]
+)
 def test_an_operator_lists_hosts_and_ports_without_patterns(listed: str) -> None:
     with pytest.raises(ValidationError, match="no host and port"):
         Profile(adapter="claude", command=["cli"], egress=[listed])
