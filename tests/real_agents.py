@@ -75,7 +75,8 @@ models = ["claude-sonnet-5"]
 [agents.gemini]
 adapter = "acp"
 command = {gemini}
-env = {{ GEMINI_API_KEY = "the-key", GOOGLE_GEMINI_BASE_URL = "{gemini_url}" }}
+env = {{ GEMINI_API_KEY = "the-key", GOOGLE_GEMINI_BASE_URL = "http://{gemini_place}" }}
+egress = ["{gemini_place}"]
 
 [agents.claude-acp]
 adapter = "acp"
@@ -85,10 +86,8 @@ env = {{ CLAUDE_CODE_MAX_RETRIES = "1", CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC
 
 [agents.codex-acp]
 adapter = "acp"
-# What it asks can only be said in its configuration.
-command = ["sh", "-c", 'exec "$0" -c "model_providers.test.base_url=\\"$OPENAI_BASE_URL\\""', "{codex_acp}"]
+command = {codex_acp}
 provider = "openai"
-env = {{ CODEX_HOME = "{codex_home}" }}
 
 [prices."gpt-5-mini"]
 input = 10
@@ -98,16 +97,14 @@ output = 10
 adapter = "acp"
 command = {gemini}
 """
-CODEX_CONFIG = """
-model = "gpt-5"
-model_provider = "test"
-[model_providers.test]
-name = "test"
-wire_api = "responses"
-env_key = "OPENAI_API_KEY"
-request_max_retries = 1
-stream_max_retries = 1
-"""
+TOLD = 'exec "$0" "$@" -c "model_providers.test.base_url=$OPENAI_BASE_URL"'
+"""What codex-acp asks can only be said in its configuration."""
+CODEX_ACP = {
+    "model": '"gpt-5"',
+    "model_provider": '"test"',
+    "model_providers.test": '{name="test",wire_api="responses",env_key="OPENAI_API_KEY",request_max_retries=1,'
+    "stream_max_retries=1}",
+}
 BASH = 'Bash {"command": "echo made > artifacts.txt", "description": "make"}'
 SHELLS = {
     "codex": 'exec_command {"cmd": "touch artifacts.txt"}',
