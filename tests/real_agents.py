@@ -75,8 +75,8 @@ models = ["claude-sonnet-5"]
 [agents.gemini]
 adapter = "acp"
 command = {gemini}
-egress = ["{gemini_place}"]
 env = {{ GEMINI_API_KEY = "the-key", GOOGLE_GEMINI_BASE_URL = "http://{gemini_place}" }}
+egress = ["{gemini_place}"]
 
 [agents.claude-acp]
 adapter = "acp"
@@ -86,12 +86,7 @@ env = {{ CLAUDE_CODE_MAX_RETRIES = "1", CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC
 
 [agents.codex-acp]
 adapter = "acp"
-# What it asks can only be said in its configuration.
-command = ["sh", "-c", '''
-mkdir "$HOME/.codex" && cp {codex_home}/config.toml "$HOME/.codex" &&
-exec "$0" -c "model_providers.test.base_url=\\"$OPENAI_BASE_URL\\""
-''', "{codex_acp}"]
-reads = ["{codex_home}"]
+command = {codex_acp}
 provider = "openai"
 
 [prices."gpt-5-mini"]
@@ -102,16 +97,14 @@ output = 10
 adapter = "acp"
 command = {gemini}
 """
-CODEX_CONFIG = """
-model = "gpt-5"
-model_provider = "test"
-[model_providers.test]
-name = "test"
-wire_api = "responses"
-env_key = "OPENAI_API_KEY"
-request_max_retries = 1
-stream_max_retries = 1
-"""
+TOLD = 'exec "$0" "$@" -c "model_providers.test.base_url=$OPENAI_BASE_URL"'
+"""What codex-acp asks can only be said in its configuration."""
+CODEX_ACP = {
+    "model": '"gpt-5"',
+    "model_provider": '"test"',
+    "model_providers.test": '{name="test",wire_api="responses",env_key="OPENAI_API_KEY",request_max_retries=1,'
+    "stream_max_retries=1}",
+}
 BASH = 'Bash {"command": "echo made > artifacts.txt", "description": "make"}'
 SHELLS = {
     "codex": 'exec_command {"cmd": "touch artifacts.txt"}',

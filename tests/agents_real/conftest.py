@@ -11,7 +11,7 @@ import pytest
 from providers.anthropic import Anthropic
 from providers.gemini import Gemini
 from providers.openai import OpenAI
-from real_agents import AGENTS, CODEX_CONFIG, RealAgents
+from real_agents import AGENTS, CODEX_ACP, TOLD, RealAgents
 from stack import Stack
 
 OWN = Path(__file__).parents[1] / "agents"
@@ -24,9 +24,8 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealAgents]:
     with ExitStack() as parts:
         anthropic, openai = parts.enter_context(Anthropic()), parts.enter_context(OpenAI())
         gemini = parts.enter_context(Gemini())
-        file, codex_home = folder / "agents.toml", folder / "codex"
-        codex_home.mkdir()
-        (codex_home / "config.toml").write_text(CODEX_CONFIG)
+        file = folder / "agents.toml"
+        configured = [word for name, value in CODEX_ACP.items() for word in ("-c", f"{name}={value}")]
         file.write_text(
             AGENTS.format(
                 claude_old=binaries.claude(binaries.CLAUDE_OLD),
@@ -39,8 +38,7 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealAgents]:
                 gemini=json.dumps([*binaries.acp("gemini"), "--model", "gemini-2.5-flash"]),
                 gemini_place=gemini.url.removeprefix("http://"),
                 claude_acp=json.dumps(binaries.acp("claude-agent-acp")),
-                codex_acp=binaries.acp("codex-acp")[0],
-                codex_home=codex_home,
+                codex_acp=json.dumps(["sh", "-c", TOLD, *binaries.acp("codex-acp"), *configured]),
             )
         )
         env = {
