@@ -60,6 +60,7 @@ def test_all_routes_are_there(document: dict[str, Any]) -> None:
         "POST /api/v1/threads/{thread_id}/restore",
         "POST /api/v1/threads/{thread_id}/read",
         "GET /api/v1/feed",
+        "GET /api/v1/usage",
     }
 
 
