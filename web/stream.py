@@ -113,7 +113,7 @@ class EventStream(Response):
                 for task in ends:
                     task.cancel()
                 await asyncio.gather(*ends, return_exceptions=True)
-        if over.is_set():
+        if over.is_set() and streaming.cancelled():
             async with asyncio.timeout(SEND_SECONDS):
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
         if not streaming.cancelled() and (error := streaming.exception()) is not None:

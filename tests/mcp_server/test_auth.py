@@ -9,7 +9,7 @@ import pytest
 from mcp_agent import LEGACY, MODERN, Agent, claim, request, said, served, start_run
 from scene import spawned_run
 
-from longwick import cancellation, runs, sessions, threads
+from longwick import cancellation, keys, passes, runs, sessions, threads
 from longwick.database import Database, Db
 from longwick.kinds import RunStatus
 from longwick.outcomes import Outcome
@@ -68,6 +68,17 @@ def test_a1_a5_a_caller_without_a_token_of_ours_is_told_401(agent: Agent, author
 @pytest.mark.parametrize("engine_name", ["sqlite"])
 def test_a1_no_header_at_all_is_told_401(agent: Agent) -> None:
     assert httpx2.post(agent.url, json=request("tools/list")).status_code == 401
+
+
+@pytest.mark.parametrize("engine_name", ["sqlite"])
+def test_a9_what_lets_somebody_in_at_the_page_opens_nothing_here(agent: Agent, database: Database) -> None:
+    key = database.write(lambda db: keys.create(db, "local")).text
+    signed_in = database.write(lambda db: passes.sign_in(db, key))
+    assert signed_in is not None
+    cookie = {"cookie": f"longwick-8000={signed_in[1].token}", "x-longwick-page": "1"}
+    for headers in ({"Authorization": f"Bearer {key}"}, {"Authorization": "", **cookie}):
+        assert agent.post(request("tools/list"), headers).status_code == 401
+    assert agent.post(request("tools/list"), cookie).status_code == 200
 
 
 @pytest.mark.parametrize("engine_name", ["sqlite"])

@@ -1,6 +1,6 @@
 """Every route of the route table, asked by nobody, by a key without the scope, by a run's token and by another owner.
 
-A route that is added fails a test here until it is said what it is: see `PUBLIC`, `OF_NOBODY` and `LISTS`.
+A route that is added fails a test here until it is said what it is: see `PUBLIC` and those after it.
 """
 
 import re
@@ -36,8 +36,10 @@ OF_THE_SERVER = {"GET /metrics"}
 """The operator's: for the scope `admin` alone."""
 OF_THE_CALLER = {f"GET {API}/session", f"DELETE {API}/session"}
 """Of who asks and of nothing else, whatever the scopes."""
-OF_NOBODY = {f"GET {API}/agents", f"POST {API}/threads", f"POST {API}/runs", f"POST {API}/tickets", f"GET {API}/feed"}
-"""Not of any one's things by its path: the same for all, or it makes something. The feed is in a test of its own."""
+OF_NOBODY = {f"GET {API}/agents", f"POST {API}/threads", f"POST {API}/runs", f"POST {API}/tickets"}
+"""Of no one's things: the same for all, or it makes something."""
+ELSEWHERE = {f"GET {API}/feed", f"GET {API}/usage"}
+"""The caller's own, with tests of their own: tests/web/test_presence.py, tests/web/test_usage.py."""
 LISTS = {f"GET {API}/threads", f"GET {API}/runs", f"GET {API}/approvals"}
 """What is the caller's, and empty for who has nothing."""
 BODIES = {
@@ -103,7 +105,7 @@ def table(client: TestClient) -> list[str]:
 
 def test_every_route_is_said_to_be_somebodys_or_everybodys(scene: Scene) -> None:
     named = {route for route in table(scene.client) if "{" not in route}
-    assert named == PUBLIC | OF_THE_SERVER | OF_THE_CALLER | OF_NOBODY | LISTS
+    assert named == PUBLIC | OF_THE_SERVER | OF_THE_CALLER | OF_NOBODY | ELSEWHERE | LISTS
     assert len(table(scene.client)) > len(named) + 20
 
 
