@@ -9,8 +9,10 @@ import ssl
 import subprocess
 import sys
 import sysconfig
+import uuid
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Self
@@ -48,11 +50,18 @@ class Host:
         self._launched = 0
 
     @property
-    def web_url(self) -> str:
+    def url(self) -> str:
+        """Its web process."""
         return f"http://{self.address}:{self.ports['web']}"
 
     def start(self, tier: str, release: Path = ROOT) -> Process:
         """Start a tier with the code of a release; it is ready when this returns."""
+        process = self.launch(tier, release)
+        self.wait_for(tier)
+        return process
+
+    def launch(self, tier: str, release: Path = ROOT) -> Process:
+        """Start a tier, and do not wait for it."""
         env = {
             "LONGWICK_DATA_DIR": str(self.data_dir),
             "LONGWICK_HOST": self.address,
@@ -65,13 +74,17 @@ class Host:
         output = self.data_dir / f"{tier}-{self._launched}.log"
         process = Process([sys.executable, "-P", *self.programs[tier], *options], output, env=env)
         self.processes[tier] = process
+        return process
+
+    def wait_for(self, tier: str) -> None:
+        """Return when a tier is ready."""
+        process = self.processes[tier]
 
         def ready() -> bool:
             assert process.returncode is None, process.output
             return "ready." in process.output if tier == "worker" else self._answers(tier)
 
-        wait_for(ready, 30, f"{tier} of {self.address}")
-        return process
+        wait_for(ready, 60, f"{tier} of {self.address}")
 
     def stop(self, tier: str) -> Process:
         """Send SIGTERM to a tier's process, and wait until it has ended."""
@@ -123,12 +136,18 @@ class Proxy:
     def url(self) -> str:
         return f"https://{self.address}"
 
+    @cached_property
+    def trusted(self) -> ssl.SSLContext:
+        """What trusts its certificate."""
+        return ssl.create_default_context(cafile=str(self.folder / "fullchain.pem"))
+
     def client(self, *, http2: bool = True) -> httpx2.Client:
         """A client that trusts its certificate."""
-        trusted = ssl.create_default_context(cafile=str(self.folder / "fullchain.pem"))
         # One connection, so that all that is asked at once is asked over it.
         limits = httpx2.Limits(max_connections=1) if http2 else httpx2.Limits()
-        return httpx2.Client(base_url=self.url, http2=http2, verify=trusted, limits=limits, timeout=10, trust_env=False)
+        return httpx2.Client(
+            base_url=self.url, http2=http2, verify=self.trusted, limits=limits, timeout=10, trust_env=False
+        )
 
     def __enter__(self) -> Self:
         self.folder.chmod(0o755)
@@ -227,7 +246,10 @@ class Site:
         """Start every tier of every host."""
         for host in self.hosts:
             for tier in TIERS:
-                host.start(tier, release)
+                host.launch(tier, release)
+        for host in self.hosts:
+            for tier in TIERS:
+                host.wait_for(tier)
 
     @contextlib.contextmanager
     def running(self, release: Path = ROOT) -> Iterator[Self]:
@@ -242,6 +264,23 @@ class Site:
         finally:
             for host in self.hosts:
                 host.end()
+
+
+def submit(http: httpx2.Client, text: str, thread: str | None = None, **more: object) -> Json:
+    """A run that is accepted once, however often one must ask for it."""
+    path = f"/api/v1/threads/{thread}/runs" if thread else "/api/v1/runs"
+    key = {"idempotency-key": uuid.uuid4().hex}
+
+    def ask() -> Json | None:
+        with contextlib.suppress(httpx2.TransportError):
+            answer = http.post(path, json={"input": text, "agent": "script", **more}, headers=key)
+            if answer.status_code == 202:
+                run: Json = answer.json()
+                return run
+            assert answer.status_code in (502, 503, 504), answer.text
+        return None
+
+    return wait_for(ask, 20, "a run to be accepted")
 
 
 def over(http: httpx2.Client, run: Json, seconds: float = 30) -> Json:

@@ -1,15 +1,14 @@
-"""Longwick behind nginx and Caddy with the settings of `deploy/`: two hosts, with a web process and an MCP server each."""
+"""Longwick behind nginx and Caddy with the settings of `deploy/`: two hosts, each with web and an MCP server."""
 
 import asyncio
 import contextlib
 import re
-import ssl
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx2
 import pytest
-from hosting import ROOT, Proxy, Site, over
+from hosting import ROOT, Proxy, Site, over, submit
 from postgres import Postgres
 from stack import Json, check_whole, frames
 from waiting import wait_for
@@ -49,13 +48,6 @@ def http(proxy: Proxy) -> Iterator[httpx2.Client]:
         yield http
 
 
-def submit(http: httpx2.Client, text: str) -> Json:
-    answer = http.post("/api/v1/runs", json={"input": text, "agent": "script"})
-    assert answer.status_code == 202, answer.text
-    run: Json = answer.json()
-    return run
-
-
 def test_each_event_comes_at_once(proxy: Proxy, http: httpx2.Client, tmp_path: Path) -> None:
     gates = [tmp_path / f"gate-{number}" for number in range(3)]
     run = submit(http, "; ".join(f"say 1 0; wait {gate}" for gate in gates))
@@ -76,11 +68,10 @@ def test_more_streams_than_a_browser_has_connections_go_over_one(proxy: Proxy, h
     opened = set()
 
     async def read_all() -> list[list[Json]]:
-        trusted = ssl.create_default_context(cafile=str(proxy.folder / "fullchain.pem"))
         one = httpx2.Limits(max_connections=1)
         together = asyncio.Barrier(MANY)
         async with httpx2.AsyncClient(
-            base_url=proxy.url, http2=True, verify=trusted, limits=one, timeout=20, trust_env=False
+            base_url=proxy.url, http2=True, verify=proxy.trusted, limits=one, timeout=20, trust_env=False
         ) as browser:
 
             async def read(run: Json) -> list[Json]:
