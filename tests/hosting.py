@@ -47,6 +47,8 @@ class Host:
         self.env = dict(shared)
         self.programs = {tier: ["-m", module] for tier, module in TIERS.items()}
         self.processes: dict[str, Process] = {}
+        self.ahead = 0
+        """By how many seconds its clock is wrong (tests/crashing)."""
         self._launched = 0
 
     @property
@@ -74,6 +76,10 @@ class Host:
         output = self.data_dir / f"{tier}-{self._launched}.log"
         process = Process([sys.executable, "-P", *self.programs[tier], *options], output, env=env)
         self.processes[tier] = process
+        if self.ahead:
+            written = self.data_dir / "clock"
+            written.write_text(str(self.ahead))
+            written.rename(Path(self.env["LONGWICK_CLOCKS"]) / str(process.pid))
         return process
 
     def wait_for(self, tier: str) -> None:
@@ -222,6 +228,7 @@ class Site:
 
     def __init__(self, kind: str, folder: Path, record_url: str, redis_url: str, **env: str) -> None:
         self.record_url = record_url
+        self.redis_url = redis_url
         self.blobs = folder / "blobs"
         self.blobs.mkdir()
         shared = {

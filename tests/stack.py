@@ -183,7 +183,8 @@ def submit_once(http: httpx2.Client, body: Json, key: str) -> Json | None:
 class Server(Protocol):
     """What can be read from."""
 
-    url: str
+    @property
+    def url(self) -> str: ...
 
 
 class Reader:

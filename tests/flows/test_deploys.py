@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from hosting import ROOT, TIERS, Proxy, Site, over, submit
 from postgres import Postgres
-from stack import Json, Reader, check_whole
+from stack import Json, Reader, Server, check_whole
 from waiting import wait_for
 
 from longwick import audit, schema
@@ -100,11 +100,8 @@ def test_f47_an_earlier_release_gives_way_to_this_one_with_runs_in_flight(
     with site.running(earlier_release), ExitStack() as following, site.proxy.client(http2=False) as http:
         gate = tmp_path / "gate"
 
-        def follow(run: Json, *servers: object) -> list[Reader]:
-            return [
-                following.enter_context(Reader(server, run, trusted=site.proxy.trusted))  # type: ignore[arg-type]
-                for server in servers
-            ]
+        def follow(run: Json, *servers: Server) -> list[Reader]:
+            return [following.enter_context(Reader(server, run, trusted=site.proxy.trusted)) for server in servers]
 
         users = Users(site.proxy)
         users.start()
