@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import signal
+import ssl
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -191,13 +192,22 @@ def submit_once(http: httpx2.Client, body: Json, key: str) -> Json | None:
 class Server(Protocol):
     """What can be read from."""
 
-    url: str
+    @property
+    def url(self) -> str: ...
 
 
 class Reader:
     """A reader of a run's stream that comes back after every break, as EventSource does, from the last id it saw."""
 
-    def __init__(self, server: Server, run: Json, after: int = 0, give_up_after: int | None = None) -> None:
+    def __init__(
+        self,
+        server: Server,
+        run: Json,
+        after: int = 0,
+        give_up_after: int | None = None,
+        trusted: ssl.SSLContext | bool = True,
+    ) -> None:
+        self._trusted = trusted
         self._url = f"{server.url}/api/v1/runs/{run['id']}/events"
         self.cursor = after
         self.events: list[Json] = []
@@ -225,7 +235,7 @@ class Reader:
         return self.events
 
     def _read(self) -> None:
-        with httpx2.Client(timeout=httpx2.Timeout(5, read=40), trust_env=False) as http:
+        with httpx2.Client(timeout=httpx2.Timeout(5, read=40), verify=self._trusted, trust_env=False) as http:
             while not self._stopping:
                 try:
                     if self._connect_once(http):
@@ -246,7 +256,7 @@ class Reader:
             self.connections += 1
             if answer.status_code == 204:
                 return True
-            if answer.status_code == 503:
+            if answer.status_code in (502, 503, 504):
                 self._pause.wait(0.05)
                 return False
             assert answer.status_code == 200, answer.status_code
