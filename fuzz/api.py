@@ -28,6 +28,7 @@ def fuzz(seconds: float, seed: int, *options: str) -> Findings:
     """All phases of schemathesis; then what the server has logged, and its record, are looked at."""
     findings = Findings("the API by its OpenAPI document", seed)
     with tempfile.TemporaryDirectory(prefix="longwick-fuzz-") as folder, Stack(Path(folder), SETTINGS) as stack:
+        stack.http.headers["authorization"] = f"Bearer {key(stack)}"
         before = stack.pid("web")
         said = explore(stack, seconds, seed, *options)
         findings.cases = int((re.findall(r"(\d+) generated", said.stdout) or ["0"])[-1])
@@ -42,10 +43,19 @@ def fuzz(seconds: float, seed: int, *options: str) -> Findings:
     return findings
 
 
+def key(stack: Stack) -> str:
+    """A key to all of it; from then on nobody gets in without one."""
+    command = [str(Path(sys.executable).with_name("longwick")), "keys", "create", "--owner", "fuzz"]
+    command += ["--scope", "read", "--scope", "write", "--scope", "admin"]
+    env = {**os.environ, "LONGWICK_DATA_DIR": str(stack.data_dir)}
+    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=True).stdout.strip()
+
+
 def explore(stack: Stack, seconds: float, seed: int, *options: str) -> "subprocess.CompletedProcess[str]":
     """Run schemathesis on a stack."""
     command = [str(SCHEMATHESIS), "run", f"{stack.url}/api/openapi.json", "--no-color", "--exclude-path", ENDLESS]
     command += ["--exclude-checks", ",".join(UNFORESEEN), "--generation-database", "none", "--request-timeout", "20"]
+    command += ["--header", f"Authorization: {stack.http.headers['authorization']}"]
     command += ["--seed", str(seed), "--max-time", str(max(1, int(seconds))), *options]
     env = {name: value for name, value in os.environ.items() if not name.startswith("LONGWICK_")}
     return subprocess.run(
