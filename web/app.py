@@ -97,7 +97,8 @@ def create_app(settings: Settings, bound: str = "") -> FastAPI:
     app.state.callers = callers
     app.state.throttle = Throttle()
     app.state.feed = Feed(hub, database)
-    app.state.traffic = Traffic(settings.requests_per_second_per_owner, settings.streams_per_owner)
+    traffic = Traffic(settings.requests_per_second_per_owner, settings.streams_per_owner)
+    app.state.traffic = traffic
     app.state.agents = Agents(settings, lookout)
     app.state.checks = Checks(
         record=Check(lookout.look),
@@ -110,6 +111,7 @@ def create_app(settings: Settings, bound: str = "") -> FastAPI:
         Guard,
         host_names=settings.host_names,
         callers=callers,
+        traffic=traffic,
         body_bytes=settings.body_bytes,
         upload_bytes=settings.artifact_bytes + OVERHEAD_BYTES,
     )

@@ -25,7 +25,6 @@ from web.traffic import Traffic
 # All of these are async, or each would cost a trip to a thread.
 async def _caller(request: Request) -> Caller:
     caller: Caller = request.state.caller
-    request.app.state.traffic.take(caller.owner)
     return caller
 
 

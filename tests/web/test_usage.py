@@ -5,7 +5,7 @@ from documented import Serve
 from scene import OWNER, new_thread, queued_run, running_run
 from starlette.testclient import TestClient
 
-from longwick import limits, runs
+from longwick import keys, limits, runs
 from longwick.database import Database
 from longwick.errors import TooMany
 from longwick.kinds import RunStatus
@@ -65,6 +65,18 @@ def test_a39_one_who_asks_too_often_is_told_to_wait(settings: Settings, serve: S
     assert int(answers[-1].headers["retry-after"]) in (1, 2)
     # Whoever looks after the server is not the owner's.
     assert client.get("/healthz").status_code == 200
+
+
+@ON_SQLITE
+def test_a39_one_whom_nobody_knows_is_counted_by_address_and_takes_nothing_from_others(
+    settings: Settings, serve: Serve, database: Database
+) -> None:
+    client = serve(settings.model_copy(update={"requests_per_second_per_owner": 0.5}))
+    made = database.write(lambda db: keys.create(db, OWNER))
+    guesses = [client.get(f"{API}/runs", headers={"authorization": "Bearer guessed"}) for _ in range(4)]
+    assert [answer.status_code for answer in guesses] == [401, 401, 429, 429]
+    assert guesses[-1].headers["retry-after"]
+    assert client.get(f"{API}/runs", headers={"authorization": f"Bearer {made.text}"}).status_code == 200
 
 
 @ON_SQLITE
