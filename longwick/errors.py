@@ -11,7 +11,8 @@ LongwickError
 ├── TooLarge          413
 ├── TooMany           429
 └── Unavailable       503  a part that we need does not answer; try again
-    └── StorageFull   507
+    ├── StorageFull   507
+    └── StorageUnavailable
 """
 
 
@@ -100,3 +101,9 @@ class StorageFull(Unavailable):
 
     code = "storage_full"
     status = 507
+
+
+class StorageUnavailable(Unavailable):
+    """What keeps the bytes of files does not answer."""
+
+    code = "storage_unavailable"

@@ -24,6 +24,8 @@ class Settings(BaseModel, frozen=True, extra="forbid", validate_default=True):
     data_dir: Path = Path("longwick-data")
     database_url: str = ""
     redis_url: str = ""
+    storage_url: str = ""
+    """Where the bytes of files are, if not in the data dir: `s3://BUCKET/PREFIX`."""
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)
     trust_network: bool = False

@@ -15,7 +15,7 @@ from longwick.database import Database
 from longwick.errors import LongwickError
 from longwick.queue import Dispatcher
 from longwick.settings import Settings
-from longwick.storage import FolderStorage
+from longwick.storage import storage_of
 from web.agents import Agents
 from web.checks import Check, Checks, mcp_answers, redis_answers
 from web.feed import Feed
@@ -74,7 +74,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.settings = settings
     app.state.database = database
-    app.state.storage = FolderStorage(settings.blobs)
+    app.state.storage = storage_of(settings)
     app.state.dispatcher = dispatcher
     app.state.hub = hub
     app.state.feed = Feed(hub, database)

@@ -9,7 +9,7 @@ from typing import BinaryIO
 from longwick import approvals, artifacts, metrics, room, runs, seams, sessions, threads, transcript
 from longwick.artifacts import Quota, Save
 from longwick.database import Db
-from longwick.errors import BadName, Fenced, LongwickError, NotFound, StorageFull, Unavailable
+from longwick.errors import BadName, Fenced, LongwickError, NotFound, StorageFull, StorageUnavailable, Unavailable
 from longwick.events import Event, notice
 from longwick.kinds import RunStatus
 from longwick.logs import bound
@@ -62,8 +62,8 @@ def execute(parts: Parts, run_id: str) -> Run | None:
             attempt.run_agent()
         except Fenced:
             log.warning("the attempt is over, by somebody else's hand")
-        except StorageFull as error:
-            attempt.settle(failure(error.code, "No space is left for what the agent makes."))
+        except (StorageFull, StorageUnavailable) as error:
+            attempt.settle(failure(error.code, f"What the agent makes cannot be kept: {error.detail}."))
         except Exception:
             # No bug of ours may leave a run beating for ever.
             log.exception("the attempt failed")
@@ -218,7 +218,8 @@ class Attempt:
         most = Quota(settings.artifacts_per_owner, settings.artifact_bytes_per_owner)
         size = os.fstat(file.fileno()).st_size
         self.parts.database.read(lambda db: room.check(db, self.run.thread_id, size, most))
-        stored = self.parts.storage.put(iter(lambda: file.read(CHUNK), b""), limit=settings.artifact_bytes)
+        chunks = iter(lambda: file.read(CHUNK), b"")
+        stored = self.parts.storage.put(chunks, limit=settings.artifact_bytes, alive=self.conversation.still_ours)
         self.parts.database.write(lambda db: artifacts.save(db, session_id, Save(name, media_type, stored), quota))
 
     def settle(self, outcome: Outcome) -> None:

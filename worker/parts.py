@@ -20,7 +20,7 @@ from longwick.profiles import Profile
 from longwick.queue import Dispatcher
 from longwick.recorder import Recorder
 from longwick.settings import Settings
-from longwick.storage import FolderStorage, Storage
+from longwick.storage import Storage, storage_of
 from worker.keeper import Keeper
 from worker.process import live_pids
 from worker.shared import SharedServers
@@ -89,7 +89,7 @@ def assemble(settings: Settings, lanes: Sequence[RunKind], concurrency: int) -> 
             about(roster),
         )
         keeper = stack.enter_context(Keeper(settings, database, listed, lambda: about(roster)))
-        storage = FolderStorage(settings.blobs)
+        storage = storage_of(settings)
         stack.enter_context(Sweeper(settings, database, dispatcher, storage))
         recorder = stack.enter_context(Recorder(database))
         metrics.CLIS_RUNNING.set_function(lambda: len(live_pids))

@@ -95,7 +95,8 @@ class ThreadFolder:
         try:
             manifest = Manifest(self._tree.read(self._limits, without=LEFT_FOLDER), self._attached)
             encoded = manifest.encode()
-            new = [*self._tree.stored, self._parts.storage.put([encoded], limit=len(encoded))]
+            alive = self._conversation.still_ours
+            new = [*self._tree.stored, self._parts.storage.put([encoded], limit=len(encoded), alive=alive)]
         except Fenced:
             raise
         except (LongwickError, OSError) as error:
