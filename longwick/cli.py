@@ -106,6 +106,25 @@ def doctor(
 
 
 @app.command()
+def prune(
+    data_dir: DataDir = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
+) -> None:
+    """Remove what is older than the settings keep, now; workers do it by themselves, now and then."""
+    from longwick.database import Database
+    from longwick.retention import Pruning
+    from longwick.storage import storage_of
+
+    settings = Settings.from_environ(data_dir=data_dir)
+    database = Database(settings.database)
+    pruning = Pruning(database, storage_of(settings), settings, dry=dry_run)
+    for steps in (pruning.rows(), pruning.files()):
+        for step in steps:
+            typer.echo(f"{'would remove' if dry_run else 'removed'} {step.removed:,} {step.words}")
+    database.dispose()
+
+
+@app.command()
 def version() -> None:
     """The version of Longwick."""
     typer.echo(__version__)

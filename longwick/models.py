@@ -11,7 +11,6 @@ from longwick.kinds import ApprovalStatus, ArtifactType, OnWorkerLost, Role, Run
 
 JsonObject = dict[str, Any]
 
-
 Id = String(40)
 
 
@@ -38,11 +37,21 @@ class Base(DeclarativeBase):
     }
 
 
+def _where(index: Index, condition: str) -> Index:
+    """The index, of those rows only."""
+    index.dialect_options["sqlite"]["where"] = index.dialect_options["postgresql"]["where"] = text(condition)
+    return index
+
+
 class Thread(Base):
     """A conversation, owned by one owner."""
 
     __tablename__ = "threads"
-    __table_args__ = (Index(None, "owner", "id"), Index(None, "owner", "updated_at"))
+    __table_args__ = (
+        Index(None, "owner", "id"),
+        Index(None, "owner", "updated_at"),
+        _where(Index("ix_threads_deleted", "deleted_at"), "deleted_at IS NOT NULL"),
+    )
 
     id: Mapped[str] = mapped_column(Id, primary_key=True)
     owner: Mapped[str] = mapped_column(String(200))
@@ -55,6 +64,7 @@ class Thread(Base):
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime]
     deleted_at: Mapped[datetime | None]
+    removed_at: Mapped[datetime | None]  # nobody can bring it back any more
     read_at: Mapped[datetime | None]
     """When its owner last saw it; null where nobody ever said so."""
 
@@ -67,7 +77,7 @@ class Message(Base):
 
     id: Mapped[str] = mapped_column(Id, primary_key=True)
     thread_id: Mapped[str] = mapped_column(ForeignKey("threads.id"))
-    run_id: Mapped[str] = mapped_column(ForeignKey("runs.id"))
+    run_id: Mapped[str] = mapped_column(ForeignKey("runs.id"), index=True)
     turn: Mapped[int]
     role: Mapped[Role]
     text: Mapped[str] = mapped_column(Text)
@@ -85,20 +95,9 @@ class Run(Base):
     __tablename__ = "runs"
     __table_args__ = (
         UniqueConstraint("thread_id", "turn"),
-        Index(
-            "uq_runs_active_thread",
-            "thread_id",
-            unique=True,
-            sqlite_where=text("status IN ('running', 'waiting')"),
-            postgresql_where=text("status IN ('running', 'waiting')"),
-        ),
-        Index(
-            "ix_runs_unsettled",
-            "status",
-            "kind",
-            sqlite_where=text("status IN ('queued', 'running', 'waiting')"),
-            postgresql_where=text("status IN ('queued', 'running', 'waiting')"),
-        ),
+        _where(Index("uq_runs_active_thread", "thread_id", unique=True), "status IN ('running', 'waiting')"),
+        _where(Index("ix_runs_unsettled", "status", "kind"), "status IN ('queued', 'running', 'waiting')"),
+        _where(Index("ix_runs_uncompacted", "finished_at"), "compacted_at IS NULL AND finished_at IS NOT NULL"),
         Index(None, "owner", "id"),
     )
 
@@ -140,6 +139,9 @@ class Run(Base):
     created_at: Mapped[datetime]
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
+    compacted_at: Mapped[datetime | None]
+    compacted_through: Mapped[int] = mapped_column(server_default="0")
+    """So far its events have gaps."""
 
 
 class IdempotencyKey(Base):
@@ -150,7 +152,7 @@ class IdempotencyKey(Base):
     owner: Mapped[str] = mapped_column(String(200), primary_key=True)
     key: Mapped[str] = mapped_column(String(255), primary_key=True)
     body_sha256: Mapped[str] = mapped_column(String(64))
-    run_id: Mapped[str] = mapped_column(ForeignKey("runs.id"))
+    run_id: Mapped[str] = mapped_column(ForeignKey("runs.id"), index=True)
     created_at: Mapped[datetime] = mapped_column(index=True)
 
 
@@ -203,7 +205,7 @@ class AgentSession(Base):
     id: Mapped[str] = mapped_column(Id, primary_key=True)
     run_id: Mapped[str] = mapped_column(ForeignKey("runs.id"), index=True)
     attempt: Mapped[int]
-    thread_id: Mapped[str] = mapped_column(ForeignKey("threads.id"))
+    thread_id: Mapped[str] = mapped_column(ForeignKey("threads.id"), index=True)
     token_sha256: Mapped[str] = mapped_column(String(64), unique=True)
     created_at: Mapped[datetime]
     expires_at: Mapped[datetime]
@@ -223,14 +225,7 @@ class Approval(Base):
     """A tool that an attempt may use only if somebody allows it."""
 
     __tablename__ = "approvals"
-    __table_args__ = (
-        Index(
-            "ix_approvals_pending",
-            "expires_at",
-            sqlite_where=text("status = 'pending'"),
-            postgresql_where=text("status = 'pending'"),
-        ),
-    )
+    __table_args__ = (_where(Index("ix_approvals_pending", "expires_at"), "status = 'pending'"),)
 
     id: Mapped[str] = mapped_column(Id, primary_key=True)
     run_id: Mapped[str] = mapped_column(ForeignKey("runs.id"), index=True)
@@ -253,6 +248,7 @@ class Blob(Base):
     sha256: Mapped[str] = mapped_column(String(64), primary_key=True)
     size: Mapped[int] = mapped_column(BigInteger)
     created_at: Mapped[datetime]
+    used_at: Mapped[datetime | None]
 
 
 class Artifact(Base):
@@ -272,7 +268,7 @@ class Artifact(Base):
     version: Mapped[int]
     media_type: Mapped[str] = mapped_column(String(255))
     size: Mapped[int] = mapped_column(BigInteger)
-    sha256: Mapped[str] = mapped_column(ForeignKey("blobs.sha256"))
+    sha256: Mapped[str] = mapped_column(ForeignKey("blobs.sha256"), index=True)
     call_id: Mapped[str | None] = mapped_column(String(255))
     """The tool call that saved it, as the CLI names it: a repeated call finds its first result."""
     created_at: Mapped[datetime]
@@ -287,9 +283,18 @@ class WorkspaceState(Base):
     id: Mapped[str] = mapped_column(Id, primary_key=True)
     thread_id: Mapped[str] = mapped_column(ForeignKey("threads.id"))
     version: Mapped[int]
-    run_id: Mapped[str] = mapped_column(ForeignKey("runs.id"))
+    run_id: Mapped[str] = mapped_column(ForeignKey("runs.id"), index=True)
     attempt: Mapped[int]
-    manifest_sha256: Mapped[str] = mapped_column(ForeignKey("blobs.sha256"))
+    manifest_sha256: Mapped[str] = mapped_column(ForeignKey("blobs.sha256"), index=True)
     files: Mapped[int]
     size: Mapped[int] = mapped_column(BigInteger)
     created_at: Mapped[datetime]
+
+
+class Chore(Base):
+    """What one of all processes does now and then."""
+
+    __tablename__ = "chores"
+
+    name: Mapped[str] = mapped_column(Id, primary_key=True)
+    begun_at: Mapped[datetime]

@@ -75,6 +75,12 @@ class Settings(BaseModel, frozen=True, extra="forbid", validate_default=True):
     """How many runs of one owner may wait."""
     body_bytes: int = Field(2**20, gt=0)
     """The largest body of a JSON request to the web tier, in bytes."""
+    keep_deltas_days: int = Field(30, ge=0)
+    """How long the pieces of texts are kept that are there as a whole, too; 0 is for ever."""
+    keep_threads_days: int = Field(0, ge=0)
+    """How long a thread is kept in which nothing happens; 0 is for ever."""
+    keep_deleted_days: int = Field(30, ge=0)
+    """How long a deleted thread can be brought back; 0 is for ever."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["json", "text"] = "json"
 

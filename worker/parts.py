@@ -23,6 +23,7 @@ from longwick.settings import Settings
 from longwick.storage import Storage, storage_of
 from worker.keeper import Keeper
 from worker.process import live_pids
+from worker.pruner import Pruner
 from worker.shared import SharedServers
 from worker.spares import Spares
 from worker.sweeper import Sweeper, proof_of_life
@@ -90,7 +91,8 @@ def assemble(settings: Settings, lanes: Sequence[RunKind], concurrency: int) -> 
         )
         keeper = stack.enter_context(Keeper(settings, database, listed, lambda: about(roster)))
         storage = storage_of(settings)
-        stack.enter_context(Sweeper(settings, database, dispatcher, storage))
+        stack.enter_context(Sweeper(settings, database, dispatcher))
+        stack.enter_context(Pruner(settings, database, storage))
         recorder = stack.enter_context(Recorder(database))
         metrics.CLIS_RUNNING.set_function(lambda: len(live_pids))
         stack.enter_context(metrics.served(settings.worker_metrics_port))
