@@ -102,15 +102,18 @@ class ObjectStorage:
 
     def send(self, sha256: str, file: IO[bytes], size: int) -> None:
         """Have the store keep all that is in a file."""
+        large = size > PART_BYTES
         with _answering():
-            large = size > PART_BYTES
-            self._writing.put(
-                _key(sha256),
-                file if large else file.read(),
-                use_multipart=large,
-                chunk_size=PART_BYTES,
-                max_concurrency=PARTS_AT_ONCE,
-            )
+            try:
+                self._writing.put(
+                    _key(sha256),
+                    file if large else file.read(),
+                    use_multipart=large,
+                    chunk_size=PART_BYTES,
+                    max_concurrency=PARTS_AT_ONCE,
+                )
+            except FileNotFoundError as error:
+                raise StorageUnavailable("the object store has no such bucket") from error
 
     def open(self, sha256: str) -> BinaryIO:
         for _ in range(2):
@@ -276,5 +279,7 @@ def _answering() -> Iterator[None]:
     except BaseError as error:
         if any(word in str(error) for word in _FULL):
             raise StorageFull("no space is left in the object store") from error
+        if "NoSuchBucket" in str(error):
+            raise StorageUnavailable("the object store has no such bucket") from error
         log.warning("the object store failed: %s", str(error)[:500])
         raise StorageUnavailable("the object store does not answer") from error

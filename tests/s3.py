@@ -9,7 +9,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
 
-import httpx2
+from obstore.exceptions import BaseError
+from obstore.store import S3Store
 from waiting import wait_for
 
 KEY, SECRET = "longwick", "not-so-secret"
@@ -54,13 +55,15 @@ class S3:
             self.process = subprocess.Popen(
                 [program, "-logtostderr", "mini", *options], cwd=self._folder, env=env, stdout=log, stderr=log
             )
-        wait_for(self._refuses_strangers, 30.0, "an object store")
+        wait_for(self._has_its_bucket, 30.0, "an object store")
 
-    def _refuses_strangers(self) -> bool:
+    def _has_its_bucket(self) -> bool:
         assert self.process.poll() is None, (self._folder / "weed.log").read_text()[-2000:]
+        options = {"endpoint": self.endpoint, "region": "us-east-1", "access_key_id": KEY, "secret_access_key": SECRET}
+        bucket = S3Store("bucket", config=options, client_options={"allow_http": True}, retry_config={"max_retries": 0})  # type: ignore[arg-type]
         try:
-            return httpx2.get(f"{self.endpoint}/bucket", timeout=5).status_code == 403
-        except httpx2.TransportError:
+            return list(bucket.list()) == []
+        except BaseError:
             return False
 
     def stop(self) -> None:

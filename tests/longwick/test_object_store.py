@@ -87,6 +87,12 @@ def test_the_doctor_says_whether_it_takes_files(storage_url: str, monkeypatch: p
     assert said()[0] == "wrong"
 
 
+def test_a_bucket_that_is_not_there_is_said_not_to_be(s3: S3, storage_url: str, tmp_path: Path) -> None:
+    nowhere = ObjectStorage(storage_url.replace("//bucket", "//nowhere"), tmp_path)
+    with pytest.raises(StorageUnavailable, match="no such bucket"):
+        nowhere.open("0" * 64)
+
+
 # A store that fails
 
 
