@@ -80,7 +80,7 @@ def audit_run(database: Database, run_id: str) -> tuple[int, list[Violation]]:
 
 def differences(database: Database, run_id: str, seen: Sequence[Json]) -> list[Violation]:
     """Where what a reader has seen of a run, from its first event on, is not what the record has."""
-    log, violations = database.read(lambda db: _log(db, run_id))
+    log, violations = database.read(lambda db: _log(db, db.get_one(Run, run_id)))
     for position, (event, recorded) in enumerate(zip(seen, log, strict=False), 1):
         if event != recorded:
             return [*violations, Violation(run_id, "view", f"event {position} was seen as {event}, and is {recorded}")]
@@ -105,13 +105,14 @@ def _ids(database: Database, column: Any) -> Iterator[str]:
 
 def _audit_run(db: Db, run_id: str) -> tuple[int, list[Violation]]:
     run = db.get_one(Run, run_id)
-    log, violations = _log(db, run_id)
+    log, violations = _log(db, run)
 
     def check(holds: bool, promise: str, words: str) -> None:
         if not holds:
             violations.append(Violation(run_id, promise, words))
 
-    check(run.last_seq == len(log), "dense", f"the run has {len(log)} events and counts {run.last_seq}")
+    last = log[-1]["seq"] if log else 0
+    check(run.last_seq == last, "dense", f"the newest event of the run is {last}, and it counts {run.last_seq}")
     _check_end(run, log, check)
     _check_attempts(run, log, check)
     if run.status.terminal:
@@ -123,29 +124,41 @@ def _audit_run(db: Db, run_id: str) -> tuple[int, list[Violation]]:
     return len(log), violations
 
 
-def _log(db: Db, run_id: str) -> tuple[list[Json], list[Violation]]:
-    """The run's events in order, and where their positions are not 1, 2, 3, ..."""
+def _log(db: Db, run: Run) -> tuple[list[Json], list[Violation]]:
+    """The run's events in order, and where their positions are not 1, 2, 3, ...; where it is compacted, they grow."""
     rows = db.execute(
         select(RunEvents.first_seq, RunEvents.last_seq, RunEvents.body)
-        .where(RunEvents.run_id == run_id)
+        .where(RunEvents.run_id == run.id)
         .order_by(RunEvents.last_seq)
     )
     log: list[Json] = []
     violations = []
+    at = 0
     for first, last, body in rows:
-        placed = Batch(run_id, first, last, body).after(0)
-        expected = list(range(len(log) + 1, len(log) + 1 + len(placed)))
-        if [seq for seq, _ in placed] != expected or (first, last) != (expected[0], expected[-1]):
-            words = f"a batch is said to hold events {first} to {last}, where {expected[0]} should follow"
-            violations.append(Violation(run_id, "dense", words))
-        log += [json.loads(line) for _, line in placed]
+        lines = Batch(run.id, first, last, body).after(0)
+        placed = [seq for seq, _ in lines]
+        if last <= run.compacted_through:
+            expected = f"some after {at}"
+            well = at < first <= placed[0] and placed[-1] <= last and placed == sorted(set(placed))
+        else:
+            at = max(at, run.compacted_through)
+            expected = f"{at + 1} and so on"
+            well = first == at + 1 and placed == list(range(first, last + 1))
+        if not well:
+            words = f"a batch is said to hold events {first} to {last} and has {placed}, where {expected} should follow"
+            violations.append(Violation(run.id, "dense", words))
+        log += [json.loads(line) for _, line in lines]
+        at = last
+    if run.compacted_through and not run.status.terminal:
+        violations.append(Violation(run.id, "dense", f"{run.status.value}, and compacted"))
     return log, violations
 
 
 def _check_end(run: Run, log: Sequence[Json], check: Check) -> None:
-    ends = [(place, event["type"]) for place, event in enumerate(log, 1) if event["type"] in TERMINAL_EVENTS]
-    expected = [(len(log), _ENDS[run.status])] if run.status.terminal else []
-    check(ends == expected, "one end", f"the run is {run.status.value}, and its log has the ends {ends} of {len(log)}")
+    ends = [(event["seq"], event["type"]) for event in log if event["type"] in TERMINAL_EVENTS]
+    expected = [(log[-1]["seq"], _ENDS[run.status])] if run.status.terminal and log else []
+    check(ends == expected, "one end", f"the run is {run.status.value}, and its log has the ends {ends}")
+    check(bool(log), "one end", "its log is empty")
     check((run.finished_at is not None) == run.status.terminal, "one end", f"{run.status.value}, {run.finished_at=}")
 
 

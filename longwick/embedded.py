@@ -27,7 +27,7 @@ READY_SECONDS = 60.0
 STOP_SECONDS = 10.0
 DRAIN_SECONDS = 5.0
 LOOK_SECONDS = 0.1
-PAUSES_SECONDS = (0.1, 0.5, 1.0, 2.0, 5.0, 10.0)
+PAUSES_SECONDS: tuple[float, ...] = (0.1, 0.5, 1.0, 2.0, 5.0, 10.0)
 CALM_SECONDS = 30.0
 """A process that ran for so long before it ended is started again without a pause."""
 LOG_BYTES = 10 * 2**20

@@ -14,7 +14,8 @@ LongwickError
 ├── TooLarge          413
 ├── TooMany           429
 └── Unavailable       503  a part that we need does not answer; try again
-    └── StorageFull   507
+    ├── StorageFull   507
+    └── StorageUnavailable
 """
 
 
@@ -128,3 +129,9 @@ class StorageFull(Unavailable):
 
     code = "storage_full"
     status = 507
+
+
+class StorageUnavailable(Unavailable):
+    """What keeps the bytes of files does not answer."""
+
+    code = "storage_unavailable"

@@ -2,7 +2,8 @@
 
 Doors: `append` is for the attempt that runs, `transition` for every change of a run's status, and of one that waits.
 There is no third:
-nothing else writes `run_events`, `runs.last_seq` or `runs.status`.
+nothing else writes `run_events`, `runs.last_seq` or `runs.status`. (What is over is compacted, and removed when it is
+old: longwick/compaction.py, longwick/retention.py.)
 """
 
 import json

@@ -11,7 +11,6 @@ from longwick.kinds import ApprovalStatus, ArtifactType, OnWorkerLost, Role, Run
 
 JsonObject = dict[str, Any]
 
-
 Id = String(40)
 
 
@@ -47,7 +46,11 @@ class Thread(Base):
     """A conversation, owned by one owner."""
 
     __tablename__ = "threads"
-    __table_args__ = (Index(None, "owner", "id"), Index(None, "owner", "updated_at"))
+    __table_args__ = (
+        Index(None, "owner", "id"),
+        Index(None, "owner", "updated_at"),
+        _partial("ix_threads_deleted", "deleted_at", where="deleted_at IS NOT NULL"),
+    )
 
     id: Mapped[str] = mapped_column(Id, primary_key=True)
     owner: Mapped[str] = mapped_column(String(200))
@@ -60,6 +63,7 @@ class Thread(Base):
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime]
     deleted_at: Mapped[datetime | None]
+    removed_at: Mapped[datetime | None]  # nobody can bring it back any more
     read_at: Mapped[datetime | None]
     """When its owner last saw it; null where nobody ever said so."""
 
@@ -72,7 +76,7 @@ class Message(Base):
 
     id: Mapped[str] = mapped_column(Id, primary_key=True)
     thread_id: Mapped[str] = mapped_column(ForeignKey("threads.id"))
-    run_id: Mapped[str] = mapped_column(ForeignKey("runs.id"))
+    run_id: Mapped[str] = mapped_column(ForeignKey("runs.id"), index=True)
     turn: Mapped[int]
     role: Mapped[Role]
     text: Mapped[str] = mapped_column(Text)
@@ -92,6 +96,7 @@ class Run(Base):
         UniqueConstraint("thread_id", "turn"),
         _partial("uq_runs_active_thread", "thread_id", where="status IN ('running', 'waiting')", unique=True),
         _partial("ix_runs_unsettled", "status", "kind", where="status IN ('queued', 'running', 'waiting')"),
+        _partial("ix_runs_uncompacted", "finished_at", where="compacted_at IS NULL AND finished_at IS NOT NULL"),
         # Whoever asks writes these conditions out: an engine does not see that a parameter means the same.
         _partial("ix_runs_queued", "kind", "owner", "id", where="status = 'queued'"),
         _partial("ix_runs_hinted", "hinted_at", where="status = 'queued' AND hinted_at IS NOT NULL"),
@@ -139,6 +144,9 @@ class Run(Base):
     created_at: Mapped[datetime]
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
+    compacted_at: Mapped[datetime | None]
+    compacted_through: Mapped[int] = mapped_column(server_default="0")
+    """So far its events have gaps."""
 
 
 class IdempotencyKey(Base):
@@ -149,7 +157,7 @@ class IdempotencyKey(Base):
     owner: Mapped[str] = mapped_column(String(200), primary_key=True)
     key: Mapped[str] = mapped_column(String(255), primary_key=True)
     body_sha256: Mapped[str] = mapped_column(String(64))
-    run_id: Mapped[str] = mapped_column(ForeignKey("runs.id"))
+    run_id: Mapped[str] = mapped_column(ForeignKey("runs.id"), index=True)
     created_at: Mapped[datetime] = mapped_column(index=True)
 
 
@@ -204,7 +212,7 @@ class AgentSession(Base):
     id: Mapped[str] = mapped_column(Id, primary_key=True)
     run_id: Mapped[str] = mapped_column(ForeignKey("runs.id"), index=True)
     attempt: Mapped[int]
-    thread_id: Mapped[str] = mapped_column(ForeignKey("threads.id"))
+    thread_id: Mapped[str] = mapped_column(ForeignKey("threads.id"), index=True)
     token_sha256: Mapped[str] = mapped_column(String(64), unique=True)
     traceparent: Mapped[str | None] = mapped_column(String(55))
     """The part of a trace that its attempt is."""
@@ -249,6 +257,7 @@ class Blob(Base):
     sha256: Mapped[str] = mapped_column(String(64), primary_key=True)
     size: Mapped[int] = mapped_column(BigInteger)
     created_at: Mapped[datetime]
+    used_at: Mapped[datetime | None]
 
 
 class Artifact(Base):
@@ -268,7 +277,7 @@ class Artifact(Base):
     version: Mapped[int]
     media_type: Mapped[str] = mapped_column(String(255))
     size: Mapped[int] = mapped_column(BigInteger)
-    sha256: Mapped[str] = mapped_column(ForeignKey("blobs.sha256"))
+    sha256: Mapped[str] = mapped_column(ForeignKey("blobs.sha256"), index=True)
     call_id: Mapped[str | None] = mapped_column(String(255))
     """The tool call that saved it, as the CLI names it: a repeated call finds its first result."""
     created_at: Mapped[datetime]
@@ -283,9 +292,18 @@ class WorkspaceState(Base):
     id: Mapped[str] = mapped_column(Id, primary_key=True)
     thread_id: Mapped[str] = mapped_column(ForeignKey("threads.id"))
     version: Mapped[int]
-    run_id: Mapped[str] = mapped_column(ForeignKey("runs.id"))
+    run_id: Mapped[str] = mapped_column(ForeignKey("runs.id"), index=True)
     attempt: Mapped[int]
-    manifest_sha256: Mapped[str] = mapped_column(ForeignKey("blobs.sha256"))
+    manifest_sha256: Mapped[str] = mapped_column(ForeignKey("blobs.sha256"), index=True)
     files: Mapped[int]
     size: Mapped[int] = mapped_column(BigInteger)
     created_at: Mapped[datetime]
+
+
+class Chore(Base):
+    """What one of all processes does now and then."""
+
+    __tablename__ = "chores"
+
+    name: Mapped[str] = mapped_column(Id, primary_key=True)
+    begun_at: Mapped[datetime]

@@ -24,6 +24,8 @@ class Settings(BaseModel, frozen=True, extra="forbid", validate_default=True):
     data_dir: Path = Path("longwick-data")
     database_url: str = ""
     redis_url: str = ""
+    storage_url: str = ""
+    """Where the bytes of files are, if not in the data dir: `s3://BUCKET/PREFIX`."""
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)
     public_hosts: str = ""
@@ -97,6 +99,12 @@ class Settings(BaseModel, frozen=True, extra="forbid", validate_default=True):
     """How many streams one owner may have open at a web tier; 0 for no limit."""
     body_bytes: int = Field(2**20, gt=0)
     """The largest body of a JSON request to the web tier, in bytes."""
+    keep_deltas_days: int = Field(30, ge=0)
+    """How long the pieces of texts are kept that are there as a whole, too; 0 is for ever."""
+    keep_threads_days: int = Field(0, ge=0)
+    """How long a thread is kept in which nothing happens; 0 is for ever."""
+    keep_deleted_days: int = Field(30, ge=0)
+    """How long a deleted thread can be brought back; 0 is for ever."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["json", "text"] = "json"
 

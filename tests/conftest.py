@@ -12,6 +12,7 @@ import pytest
 import redis
 from postgres import Postgres
 from processes import Launch, Process
+from s3 import CREDENTIALS, S3
 from stack import Stack
 from waiting import wait_for
 
@@ -109,6 +110,21 @@ def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
     """A Valkey server; one a test process, started by the first test that asks."""
     with Valkey(tmp_path_factory.mktemp("valkey")) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
+    """An object store; one a test process, started by the first test that asks."""
+    with S3(tmp_path_factory.mktemp("s3")) as server:
+        yield server
+
+
+@pytest.fixture
+def storage_url(s3: S3, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """An empty place in it, whose credentials this process has."""
+    for name, value in CREDENTIALS.items():
+        monkeypatch.setenv(name, value)
+    return s3.url(request.node.name)
 
 
 @pytest.fixture

@@ -113,10 +113,12 @@ def test_every_error_code_of_a_run_is_documented_and_no_other() -> None:
         ROOT / "worker" / "agents" / "jsonl.py",
     ]:
         for node in ast.walk(ast.parse(path.read_text())):
-            called = isinstance(node, ast.Call) and getattr(node.func, "id", getattr(node.func, "attr", ""))
+            called = getattr(node.func, "id", getattr(node.func, "attr", "")) if isinstance(node, ast.Call) else ""
             if isinstance(node, ast.Call) and called in ("failure", "_refuse") and node.args:
                 first = node.args[0]
-                raised.add(str(first.value) if isinstance(first, ast.Constant) else "storage_full")
+                raised |= (
+                    {str(first.value)} if isinstance(first, ast.Constant) else {"storage_full", "storage_unavailable"}
+                )
             if isinstance(node, ast.keyword) and node.arg == "error_code" and isinstance(node.value, ast.Constant):
                 raised.add(str(node.value.value))
     section = (DOCS / "http-api.md").read_text().partition("## Why a run failed")[2]

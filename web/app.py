@@ -18,7 +18,7 @@ from longwick.errors import LongwickError
 from longwick.limits import Limits
 from longwick.queue import Dispatcher
 from longwick.settings import Settings
-from longwick.storage import FolderStorage
+from longwick.storage import storage_of
 from web.agents import Agents
 from web.callers import SAFE_METHODS, Callers
 from web.checks import Check, Checks, mcp_answers, redis_answers
@@ -90,7 +90,7 @@ def create_app(settings: Settings, bound: str = "") -> FastAPI:
     )
     app.state.settings = settings
     app.state.database = database
-    app.state.storage = FolderStorage(settings.blobs)
+    app.state.storage = storage_of(settings)
     app.state.dispatcher = dispatcher
     app.state.hub = hub
     app.state.presence = presence

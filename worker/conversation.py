@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from longwick import metrics, traces, values
 from longwick.database import utc_now
-from longwick.errors import Fenced, StorageFull
+from longwick.errors import Fenced, StorageFull, StorageUnavailable
 from longwick.events import DELTAS, Event, EventType, notice
 from longwick.kinds import RunStatus
 from longwick.models import Run
@@ -184,19 +184,19 @@ class Conversation:
                 kept = event
             else:
                 # Only when there is space for what completes it is a block complete.
-                kept = values.inline_or_refer(self.parts.database, self.parts.storage, event)
+                kept = values.inline_or_refer(self.parts.database, self.parts.storage, event, self.still_ours)
                 self.shown.add(event.type, event.data)
                 self.hold.cost_usd = self.shown.cost_usd
             self.log.append(kept, wait=self.still_ours)
 
     def closing(self, *, partial: bool) -> list[Event]:
-        """What completes all that is open; where storage is full, with large values inside."""
+        """What completes all that is open; where storage does not take large values, with these inside."""
         return [self._kept(event) for event in self.shown.close(partial=partial)]
 
     def _kept(self, event: Event) -> Event:
         try:
-            return values.inline_or_refer(self.parts.database, self.parts.storage, event)
-        except StorageFull:
+            return values.inline_or_refer(self.parts.database, self.parts.storage, event, self.hold.tick)
+        except (StorageFull, StorageUnavailable):
             return event
 
     def still_ours(self) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from longwick import approvals, artifacts, limits, metrics, runs, seams, sessions, threads, traces, transcript
 from longwick.database import Db
-from longwick.errors import Fenced, NotFound, StorageFull, Unavailable
+from longwick.errors import Fenced, NotFound, StorageFull, StorageUnavailable, Unavailable
 from longwick.events import Event
 from longwick.kinds import RunStatus
 from longwick.logs import bound
@@ -67,8 +67,8 @@ def execute(parts: Parts, run_id: str) -> Run | None:
             attempt.run_agent()
         except Fenced:
             log.warning("the attempt is over, by somebody else's hand")
-        except StorageFull as error:
-            attempt.settle(failure(error.code, "No space is left for what the agent makes."))
+        except (StorageFull, StorageUnavailable) as error:
+            attempt.settle(failure(error.code, f"What the agent makes cannot be kept: {error.detail}."))
         except Exception:
             # No bug of ours may leave a run beating for ever.
             log.exception("the attempt failed")

@@ -22,7 +22,7 @@ def save_left_files(parts: Parts, conversation: Conversation, session_id: str, f
         try:
             if file is None:
                 raise BadName("it is no file of its own")
-            _save(parts, conversation.run.thread_id, session_id, name, file)
+            _save(parts, conversation, session_id, name, file)
         except Fenced:
             return
         except LongwickError as error:
@@ -30,12 +30,13 @@ def save_left_files(parts: Parts, conversation: Conversation, session_id: str, f
             conversation.record([notice("warning", error.code, words)])
 
 
-def _save(parts: Parts, thread_id: str, session_id: str, name: str, file: BinaryIO) -> None:
+def _save(parts: Parts, conversation: Conversation, session_id: str, name: str, file: BinaryIO) -> None:
     settings = parts.settings
     artifacts.check_name(name)
     media_type = artifacts.check_media_type(None, name, text=False)
     quota = Quota(settings.artifacts_per_run, settings.artifact_bytes_per_run)
     size = os.fstat(file.fileno()).st_size
-    parts.database.read(lambda db: room.check(db, thread_id, size, parts.limits))
-    stored = parts.storage.put(iter(lambda: file.read(CHUNK), b""), limit=settings.artifact_bytes)
+    parts.database.read(lambda db: room.check(db, conversation.run.thread_id, size, parts.limits))
+    chunks = iter(lambda: file.read(CHUNK), b"")
+    stored = parts.storage.put(chunks, limit=settings.artifact_bytes, alive=conversation.still_ours)
     parts.database.write(lambda db: artifacts.save(db, session_id, Save(name, media_type, stored), quota))

@@ -21,11 +21,12 @@ from longwick.profiles import Profile
 from longwick.queue import Dispatcher
 from longwick.recorder import Recorder
 from longwick.settings import Settings
-from longwick.storage import FolderStorage, Storage
+from longwick.storage import Storage, storage_of
 from worker.gateway import Gateway
 from worker.housing import Housing
 from worker.keeper import Keeper
 from worker.process import live_pids
+from worker.pruner import Pruner
 from worker.shared import SharedServers
 from worker.spares import Spares
 from worker.sweeper import Sweeper, proof_of_life
@@ -107,8 +108,9 @@ def assemble(settings: Settings, lanes: Sequence[RunKind], concurrency: int) -> 
             about(roster, housing),
         )
         keeper = stack.enter_context(Keeper(settings, database, listed, lambda: about(roster, housing)))
-        storage = FolderStorage(settings.blobs)
-        stack.enter_context(Sweeper(settings, database, dispatcher, storage))
+        storage = storage_of(settings)
+        stack.enter_context(Sweeper(settings, database, dispatcher))
+        stack.enter_context(Pruner(settings, database, storage))
         recorder = stack.enter_context(Recorder(database))
         metrics.CLIS_RUNNING.set_function(lambda: len(live_pids))
         metrics.watch_space(settings.data_dir)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
-from longwick import approvals, artifacts, leases, metrics
+from longwick import approvals, leases, metrics
 from longwick.database import Database, Db
 from longwick.errors import LongwickError
 from longwick.hints import forget_hints
@@ -18,29 +18,25 @@ from longwick.leases import Held, Watch
 from longwick.models import Run
 from longwick.queue import Dispatcher
 from longwick.settings import Settings
-from longwick.storage import Storage
 from worker import strays
 from worker.process import live_pids
 from worker.workspace import left_over
 
 log = logging.getLogger(__name__)
 
-COLLECT_SECONDS = 3600.0
-
 
 class Sweeper:
     """The thread: watches the leases of all workers, ends what stands still, and keeps dispatch going."""
 
-    def __init__(self, settings: Settings, database: Database, dispatcher: Dispatcher, storage: Storage) -> None:
+    def __init__(self, settings: Settings, database: Database, dispatcher: Dispatcher) -> None:
         self._settings = settings
         self._database = database
-        self._storage = storage
         self._dispatcher = dispatcher
         self._runs: Watch[Held] = Watch(time.monotonic)
         self._workers: Watch[tuple[str, int]] = Watch(time.monotonic)
         self._zombies: set[int] = set()
         self._stopping = threading.Event()
-        self._collect_at = self._swept_at = time.monotonic()
+        self._swept_at = time.monotonic()
         metrics.SWEEP_AGE_SECONDS.set_function(lambda: time.monotonic() - self._swept_at)
         self._thread = threading.Thread(target=self._run, name="sweeper", daemon=True)
 
@@ -59,9 +55,6 @@ class Sweeper:
                 self.sweep()
                 self._swept_at = time.monotonic()
                 outcome = "ok"
-                if time.monotonic() >= self._collect_at:
-                    self._collect_at = time.monotonic() + COLLECT_SECONDS
-                    self.collect()
             except LongwickError as error:
                 log.warning("the record could not be swept: %s", error)
             except Exception:
@@ -85,12 +78,6 @@ class Sweeper:
             self._database.write(approvals.expire_due)
         self._zombies = strays.bury(self._zombies, live_pids)
         self._dispatcher.wake()
-
-    def collect(self) -> None:
-        """Remove bytes that a crash has kept from being listed."""
-        removed = self._storage.collect(lambda names: self._database.read(lambda db: artifacts.listed_blobs(db, names)))
-        if removed:
-            log.info("%d files that nothing lists were removed", removed)
 
 
 @contextmanager

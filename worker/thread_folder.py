@@ -96,7 +96,8 @@ class ThreadFolder:
             manifest = Manifest(self._tree.read(self._limits, without=LEFT_FOLDER), self._attached)
             until_done(lambda: self._parts.database.read(lambda db: self._check_room(db, manifest.size)))
             encoded = manifest.encode()
-            new = [*self._tree.stored, self._parts.storage.put([encoded], limit=len(encoded))]
+            alive = self._conversation.still_ours
+            new = [*self._tree.stored, self._parts.storage.put([encoded], limit=len(encoded), alive=alive)]
         except Fenced:
             raise
         except (LongwickError, OSError) as error:

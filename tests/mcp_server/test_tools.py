@@ -26,6 +26,7 @@ from longwick.ids import new_id
 from longwick.kinds import ArtifactType, RunStatus
 from longwick.models import Artifact
 from longwick.outcomes import Outcome
+from longwick.patience import Alive
 from longwick.settings import Settings
 from longwick.storage import FolderStorage, Stored, describe
 from mcp_server.app import create_app
@@ -328,7 +329,7 @@ class MeanwhileStorage(FolderStorage):
         super().__init__(folder)
         self.meanwhile = meanwhile
 
-    def put(self, chunks: Iterable[bytes], *, limit: int) -> Stored:
+    def put(self, chunks: Iterable[bytes], *, limit: int, alive: Alive | None = None) -> Stored:
         stored = super().put(chunks, limit=limit)
         self.meanwhile()
         return stored
@@ -389,7 +390,7 @@ class BrokenStorage(FolderStorage):
         super().__init__(folder)
         self.error = error
 
-    def put(self, chunks: Iterable[bytes], *, limit: int) -> Stored:
+    def put(self, chunks: Iterable[bytes], *, limit: int, alive: Alive | None = None) -> Stored:
         raise self.error
 
     def open(self, sha256: str) -> BinaryIO:

@@ -29,6 +29,7 @@ from longwick.kinds import OnWorkerLost, Role, RunStatus
 from longwick.leases import Held
 from longwick.models import AgentSession, Artifact, Message, Run, Thread
 from longwick.outcomes import Outcome
+from longwick.patience import Alive
 from longwick.profiles import Profile
 from longwick.storage import Batch, Incoming, Stored
 from longwick.transcript import Transcript
@@ -1036,7 +1037,7 @@ class Slow:
     def incoming(self, *, limit: int) -> AbstractContextManager[Incoming]:
         return self._parts.storage.incoming(limit=limit)
 
-    def put(self, chunks: Iterable[bytes], *, limit: int) -> Stored:
+    def put(self, chunks: Iterable[bytes], *, limit: int, alive: Alive | None = None) -> Stored:
         (hold,) = self._parts.keeper.holds()
         began = hold.renewed_at
         wait_for(lambda: hold.renewed_at > began, 2.0, "a beat")
@@ -1071,7 +1072,7 @@ class Full:
     def batch(self, alive: Callable[[], None]) -> AbstractContextManager[Batch]:
         raise StorageFull("no space is left for files")
 
-    def put(self, chunks: Iterable[bytes], *, limit: int) -> Stored:
+    def put(self, chunks: Iterable[bytes], *, limit: int, alive: Alive | None = None) -> Stored:
         raise StorageFull("no space is left for files")
 
     def open(self, sha256: str) -> BinaryIO:

@@ -1,6 +1,5 @@
 """The keeper of leases: renews what lives, hears wishes, and lets go in time."""
 
-import os
 import threading
 import time
 from collections.abc import Iterator
@@ -12,7 +11,6 @@ from scene import OWNER, fresh, spawned_run
 from waiting import wait_for
 
 from longwick import cancellation, leases, runs
-from longwick.artifacts import keep_blob
 from longwick.broadcast import Publisher
 from longwick.database import Database
 from longwick.errors import Unavailable
@@ -23,7 +21,6 @@ from longwick.news import News
 from longwick.outcomes import Outcome
 from longwick.queue import Dispatcher
 from longwick.settings import Settings
-from longwick.storage import FolderStorage
 from worker.keeper import Hold, Keeper, Stop
 from worker.sweeper import Sweeper, proof_of_life
 
@@ -159,7 +156,7 @@ def test_a_silent_workers_runs_are_ended_and_it_is_taken_off_the_list(
     database.write(lambda db: leases.list_worker(db, Listed("wrk_gone", "host", 1, {}, {})))
     with (
         Dispatcher(database, redis_url) as dispatcher,
-        Sweeper(settings, database, dispatcher, FolderStorage(settings.blobs)),
+        Sweeper(settings, database, dispatcher),
     ):
         wait_for(lambda: fresh(database, run).status is RunStatus.FAILED, what="the run to be ended")
         wait_for(lambda: not database.read(leases.living_workers), what="the worker to be off the list")
@@ -200,16 +197,3 @@ def test_a_worker_that_starts_leaves_the_runs_of_a_living_one_alone(settings: Se
     run = spawned_run(database, worker="wrk_old")
     with proof_of_life(settings, database, "wrk_old"), proof_of_life(settings, database, "wrk_new"):
         assert fresh(database, run).status is RunStatus.RUNNING
-
-
-def test_f49_the_sweeper_keeps_old_bytes_that_the_record_lists(
-    database: Database, settings: Settings, redis_url: str
-) -> None:
-    storage = FolderStorage(settings.blobs)
-    unlisted, listed = (storage.put([data], limit=9) for data in (b"unlisted", b"listed"))
-    database.write(lambda db: keep_blob(db, listed))
-    for stored in (unlisted, listed):
-        os.utime(storage.path(stored.sha256), (0, 0))
-    Sweeper(settings, database, Dispatcher(database, redis_url), storage).collect()
-    assert not storage.path(unlisted.sha256).exists()
-    assert storage.path(listed.sha256).exists()

@@ -11,6 +11,7 @@ from typing import BinaryIO
 import pytest
 
 from longwick.errors import NotFound, TooLarge
+from longwick.patience import Alive
 from longwick.storage import Batch, FolderStorage, Stored
 from longwick.workspaces import Entry, Kind, Manifest
 from worker.tree import Limits, Tree
@@ -32,7 +33,7 @@ class Counting(FolderStorage):
             self._batch = batch
             yield self
 
-    def put(self, chunks: Iterable[bytes], *, limit: int) -> Stored:
+    def put(self, chunks: Iterable[bytes], *, limit: int, alive: Alive | None = None) -> Stored:
         self.first()
         stored = self._batch.put(chunks, limit=limit)
         self.put_in.append(stored.sha256)

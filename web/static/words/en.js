@@ -107,6 +107,7 @@ export const en = {
   "failed.budget_exceeded": "It has used more than it may.",
   "failed.out_of_memory": "It needed more memory than it may use.",
   "failed.storage_full": "No space is left for what it made.",
+  "failed.storage_unavailable": "What it made could not be kept: the object store does not answer.",
   "failed.internal_error": "Something went wrong on our side.",
   "failed.other": "It failed.",
   "remedy.worker_lost": "Nothing that was shown is lost.",
