@@ -81,8 +81,7 @@ class Callers:
         self._presence = presence
         self._proxies = settings.proxies
         self._user_header = settings.proxy_user_header
-        # What comes through a proxy comes from this machine, too.
-        self._machine_is_owner = is_loopback(bound) and not settings.proxy_user_header
+        self._machine_is_owner = is_loopback(bound) and not settings.behind_proxy
         self._keyed: bool | None = None
         self._looked_at = float("-inf")
         self._scrapers: set[str] = set()

@@ -305,8 +305,9 @@ def test_nobody_else_is_believed_to_be_the_proxy(from_address: Callable[..., Tes
             assert client.get(f"{API}/threads", headers=headers).status_code == 401
 
 
-def test_a4_it_answers_to_its_own_names_alone(from_address: Callable[..., TestClient]) -> None:
+def test_a4_it_answers_to_its_own_names_alone(from_address: Callable[..., TestClient], database: Database) -> None:
     with from_address("127.0.0.1", public_hosts="Agents.example.org, other.example") as client:
+        client.headers.update(bearer(new_key(database)))
         for host, status in {
             "agents.example.org": 200,
             "AGENTS.EXAMPLE.ORG:443": 200,
@@ -322,8 +323,13 @@ def test_a4_it_answers_to_its_own_names_alone(from_address: Callable[..., TestCl
             assert "access-control-allow-origin" not in refused.headers
 
 
-def test_where_others_can_reach_it_being_there_lets_nobody_in(from_address: Callable[..., TestClient]) -> None:
-    with from_address("127.0.0.1", host="0.0.0.0") as client:
+@pytest.mark.parametrize(
+    "how", [{"host": "0.0.0.0"}, {"proxy_sources": "127.0.0.1"}, {"public_hosts": "agents.example.org"}]
+)
+def test_where_others_can_reach_it_being_there_lets_nobody_in(
+    from_address: Callable[..., TestClient], how: dict[str, str]
+) -> None:
+    with from_address("127.0.0.1", **how) as client:
         assert client.get(f"{API}/threads").status_code == 401
         assert client.get("/metrics").status_code == 401
 
