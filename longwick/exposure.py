@@ -40,5 +40,5 @@ def in_words(settings: Settings, database: Database) -> str:
         owned = sorted({key.owner for key in live})
         ways.append(f"{len(live)} of {len(listed)} keys, of {', '.join(owned)}" if live else "no key: all are over")
     elif not ways:
-        return f"{'nobody' if settings.behind_proxy else 'whoever is on this machine, as `local`'}: there are no keys"
+        return "whoever is on this machine, as `local`: there are no keys"
     return "; ".join(ways)

@@ -157,11 +157,6 @@ class Settings(BaseModel, frozen=True, extra="forbid", validate_default=True):
         """From where a proxy is believed."""
         return [ipaddress.ip_network(source) for source in _parts(self.proxy_sources)]
 
-    @property
-    def behind_proxy(self) -> bool:
-        """Whether others come through something on this machine: then whoever is on it is nobody yet."""
-        return bool(self.proxy_sources or self.public_hosts)
-
     @classmethod
     def from_environ(cls, environ: Mapping[str, str] | None = None, **overrides: object) -> Self:
         """Read `LONGWICK_*` from `.env` and the environment (which wins), then `overrides` that are not None.

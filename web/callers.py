@@ -81,7 +81,7 @@ class Callers:
         self._presence = presence
         self._proxies = settings.proxies
         self._user_header = settings.proxy_user_header
-        self._machine_is_owner = is_loopback(bound) and not settings.behind_proxy
+        self._machine_is_owner = is_loopback(bound) and not settings.proxy_user_header
         self._keyed: bool | None = None
         self._looked_at = float("-inf")
         self._scrapers: set[str] = set()
@@ -106,7 +106,7 @@ class Callers:
             caller = await self._find(request)
         except Unavailable:
             # Figures are about nobody, and wanted most while the record is away.
-            unasked = self._keyed is None and self._machine_is_owner
+            unasked = self._keyed is None and self._machine_is_owner and _is_here(request)
             if path == METRICS and (unasked or _shown(request) in self._scrapers):
                 return None
             raise
@@ -134,7 +134,7 @@ class Callers:
             if len(named) > 1 or not keys.OWNER.fullmatch(named[0]):
                 raise Unauthenticated("the proxy must name one user, in place of what a client sends")
             return Caller(named[0], frozenset({Scope.READ, Scope.WRITE}), How.PROXY)
-        if self._machine_is_owner and not await self._is_keyed():
+        if self._machine_is_owner and _is_here(request) and not await self._is_keyed():
             return Caller(LOCAL, frozenset(Scope), How.LOCAL, Hold(LOCAL))
         raise Unauthenticated("show a key of this server: `Authorization: Bearer KEY` (LONGWICK_API_KEY in a terminal)")
 
@@ -195,6 +195,13 @@ class Callers:
         while self._is_proxy(address) and passed_on and passed_on[-1]:
             address = passed_on.pop()
         return address
+
+
+def _is_here(request: Request) -> bool:
+    """Whether a request is from this machine, as far as the name that it uses and the proxies on its way tell."""
+    passed_on = ",".join(request.headers.getlist("x-forwarded-for")).split(",")
+    named = [request.url.hostname or "", *(part.strip() for part in passed_on if part.strip())]
+    return all(is_loopback(name) for name in named)
 
 
 def _shown(request: Request) -> str | None:

@@ -323,15 +323,26 @@ def test_a4_it_answers_to_its_own_names_alone(from_address: Callable[..., TestCl
             assert "access-control-allow-origin" not in refused.headers
 
 
-@pytest.mark.parametrize(
-    "how", [{"host": "0.0.0.0"}, {"proxy_sources": "127.0.0.1"}, {"public_hosts": "agents.example.org"}]
-)
-def test_where_others_can_reach_it_being_there_lets_nobody_in(
-    from_address: Callable[..., TestClient], how: dict[str, str]
-) -> None:
-    with from_address("127.0.0.1", **how) as client:
+def test_where_others_can_reach_it_being_there_lets_nobody_in(from_address: Callable[..., TestClient]) -> None:
+    with from_address("127.0.0.1", host="0.0.0.0") as client:
         assert client.get(f"{API}/threads").status_code == 401
         assert client.get("/metrics").status_code == 401
+
+
+def test_who_comes_through_a_proxy_from_elsewhere_is_not_on_this_machine(
+    from_address: Callable[..., TestClient],
+) -> None:
+    with from_address("127.0.0.1", public_hosts="agents.example.org", proxy_sources="127.0.0.1") as client:
+        for headers, status in (
+            ({}, 200),
+            ({"x-forwarded-for": "127.0.0.1"}, 200),
+            ({"x-forwarded-for": "192.0.2.1"}, 401),
+            ({"x-forwarded-for": "127.0.0.1, 192.0.2.1"}, 401),
+            ({"x-forwarded-for": "unknown"}, 401),
+            ({"host": "agents.example.org"}, 401),
+        ):
+            assert client.get(f"{API}/threads", headers=headers).status_code == status, headers
+            assert client.get("/metrics", headers=headers).status_code == status, headers
 
 
 def test_an_address_that_others_reach_needs_a_key_or_a_proxy(settings: Settings, database: Database) -> None:
