@@ -4,7 +4,7 @@ import json
 import os
 import signal
 from collections.abc import Iterator
-from pathlib import Path
+from glob import glob
 
 import psutil
 import pytest
@@ -78,22 +78,22 @@ def test_a_conversation_goes_on_with_other_agents_on_other_workers(real: RealAge
     assert second["status"] == "succeeded"
 
 
-def test_what_is_allowed_after_everything_was_started_again_is_done_once(real: RealAgents, tmp_path: Path) -> None:
+def test_what_is_allowed_after_everything_was_started_again_is_done_once(real: RealAgents) -> None:
     stack = real.stack
-    made = {agent: tmp_path / agent for agent in SHELL}
-    runs = {
-        agent: stack.run(using_its_shell(agent, f"echo made >> {file}"), agent=agent) for agent, file in made.items()
-    }
+    # The first file is in the folder that follows the thread: done twice, it would have two lines.
+    command = "echo made >> made.txt; mkdir -p artifacts; cp made.txt artifacts/"
+    runs = {agent: stack.run(using_its_shell(agent, command), agent=agent) for agent in SHELL}
     for run in runs.values():
         wait_for_status(stack, run, "waiting")
-    assert not any(file.exists() for file in made.values())
+        assert stack.get(f"/runs/{run['id']}/artifacts")["data"] == []
     stack.crash()
-    for agent, run in runs.items():
+    for run in runs.values():
         assert stack.status(run) == "waiting"
         allow(stack, run)
         ended = stack.settled(run, 60)
         assert (ended["status"], ended["output_text"]) == ("succeeded", "Asking.\n\nTold."), ended["error"]
-        assert made[agent].read_text() == "made\n"
+        (made,) = stack.get(f"/runs/{run['id']}/artifacts")["data"]
+        assert stack.http.get(f"/artifacts/{made['id']}/content").text == "made\n"
         check_whole(stack.log_of(run))
 
 
@@ -112,20 +112,19 @@ def test_a_worker_killed_between_a_tool_and_the_answer_loses_nothing(agent: str,
 
 
 @pytest.mark.parametrize("agent", SHELL)
-def test_a_tool_that_was_at_work_in_a_lost_worker_needs_leave_again(
-    agent: str, real: RealAgents, tmp_path: Path
-) -> None:
-    stack, begun, never = real.stack, tmp_path / "begun", tmp_path / "never"
-    command = f"echo begun >> {begun}; until [ -e {never} ]; do sleep 0.1; done"
+def test_a_tool_that_was_at_work_in_a_lost_worker_needs_leave_again(agent: str, real: RealAgents) -> None:
+    stack = real.stack
+    # Done again, it would never end.
+    command = "touch begun; until [ -e never ]; do sleep 0.1; done"
     run = stack.run(using_its_shell(agent, command), agent=agent, on_worker_lost="retry")
     allow(stack, run)
-    wait_for(begun.exists, 30, "the tool to be at work")
+    begun = stack.data_dir / "workspaces" / f"{run['id']}-*" / "work" / "begun"
+    wait_for(lambda: glob(str(begun)), 30, "the tool to be at work")
     stack.kill("worker")
     again = approval_of(stack, run)
     stack.post(f"/approvals/{again['id']}", {"decision": "deny"}, 200)
     ended = stack.settled(run, 60)
     assert (ended["status"], ended["output_text"]) == ("succeeded", "Asking.\n\nTold."), ended["error"]
-    assert begun.read_text() == "begun\n"
     check_whole(stack.log_of(run))
 
 

@@ -150,6 +150,12 @@ def test_an_agent_that_is_cancelled_can_still_tidy_up(stack: Stack) -> None:
     assert stack.text_of(run) == "Working, interrupted"
 
 
+def test_which_isolation_there_is_is_told(stack: Stack) -> None:
+    health = stack.http.get(f"{stack.url}/readyz").json()
+    assert health["status"] == "ok"
+    assert set(health["isolation"].values()) == {"bwrap"}
+
+
 def test_nothing_of_a_run_outlives_its_worker(stack: Stack) -> None:
     name = f"hermit-{time.monotonic_ns()}"
     run = stack.run(name, agent="has_a_hermit")
@@ -157,9 +163,3 @@ def test_nothing_of_a_run_outlives_its_worker(stack: Stack) -> None:
     stack.kill("worker", signal.SIGKILL)
     wait_for(lambda: not named(name), 5, "the end of the hermit")
     assert stack.settled(run, 30)["error"]["code"] == "worker_lost"
-
-
-def test_which_isolation_there_is_is_told(stack: Stack) -> None:
-    health = stack.http.get(f"{stack.url}/readyz").json()
-    assert health["status"] == "ok"
-    assert set(health["isolation"].values()) == {"bwrap"}

@@ -91,7 +91,8 @@ def test_it_is_ready_when_all_that_is_needed_is_there(healthy: TestClient) -> No
     answer = healthy.get("/readyz")
     assert answer.status_code == 200
     everything = {"record": "ok", "redis": "ok", "worker": "ok", "mcp": "ok"}
-    assert answer.json() == {"status": "ok", "checks": everything}
+    # This worker has told of no agent.
+    assert answer.json() == {"status": "ok", "checks": everything, "isolation": {"wrk_1": "not told"}}
 
 
 def test_it_is_degraded_without_a_worker(healthy: TestClient, database: Database) -> None:
