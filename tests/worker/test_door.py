@@ -16,6 +16,7 @@ from providers.anthropic import Anthropic
 from pydantic import ValidationError
 from waiting import wait_for
 
+from longwick import metrics
 from longwick.database import Database
 from longwick.places import is_public, parse_place
 from longwick.profiles import Profile
@@ -242,9 +243,12 @@ A34 = {
 
 @pytest.mark.parametrize("said", A34.values(), ids=A34)
 def test_a34_whatever_is_not_listed_fails_at_once_and_is_recorded(said: bytes, door: Open) -> None:
+    counted = metrics.EGRESS.labels("refused")
+    before = counted._value.get()
     with door(egress=["mirror.example:443"]) as inside:
         assert inside.say(said).startswith(b"HTTP/1.1 403 Forbidden\r\n")
         assert len(inside.refusals()) == 1
+    assert counted._value.get() == before + 1
 
 
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST"])
