@@ -27,6 +27,9 @@ class Door:
         self._gateway = gateway
         self._pass = given
         self._listening = listening
+        own = listening.getsockname()
+        # Some use their proxy for everything, the address of the proxy itself not excepted.
+        self._near = {own: gateway.place} if isinstance(own, tuple) else {}
         self._passing: set[asyncio.BaseTransport] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
@@ -68,9 +71,8 @@ class Door:
         transport.set_protocol(protocol)
         protocol.connection_made(transport)
         reader.feed_data(begun)
-        task = loop.create_task(
-            egress.serve(reader, asyncio.StreamWriter(transport, protocol, reader, loop), self._pass)
-        )
+        writer = asyncio.StreamWriter(transport, protocol, reader, loop)
+        task = loop.create_task(egress.serve(reader, writer, self._pass, self._near))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

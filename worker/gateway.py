@@ -20,6 +20,7 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from longwick import metrics, traces
+from longwick.places import Place
 from longwick.profiles import Profile
 from longwick.providers import Name
 from worker import relay
@@ -73,7 +74,8 @@ class Gateway:
         self._started = threading.Event()
         self._thread = threading.Thread(target=self._run, name="gateway", daemon=True)
         self.loop: asyncio.AbstractEventLoop
-        self.url = f"http://{HOST}:{self._listening.getsockname()[1]}"
+        self.place: Place = self._listening.getsockname()
+        self.url = f"http://{HOST}:{self.place[1]}"
 
     def __enter__(self) -> Self:
         self._thread.start()

@@ -16,6 +16,7 @@ from providers.anthropic import Anthropic
 from pydantic import ValidationError
 from waiting import wait_for
 
+from longwick import metrics
 from longwick.database import Database
 from longwick.places import is_public, parse_place
 from longwick.profiles import Profile
@@ -200,6 +201,22 @@ def test_a_listed_host_is_asked_as_by_a_proxy_one_request_a_connection(door: Ope
     assert "proxy-authorization" not in headers
 
 
+def test_a_client_that_uses_its_proxy_for_everything_reaches_the_gateway(gateway: Gateway) -> None:
+    profile = Profile(adapter="claude", command=["cli"])
+    with socket.create_server(("127.0.0.1", 0)) as listening, gateway.issued(profile) as given:
+        host, port = listening.getsockname()
+        with Door(gateway, given, listening):
+            for said in (
+                get(f"http://{host}:{port}/nowhere"),
+                f"CONNECT {host}:{port} HTTP/1.1\r\n\r\n".encode() + get("/nowhere", Connection="close"),
+            ):
+                with socket.create_connection((host, port), 10) as connection:
+                    connection.sendall(said)
+                    answer = b"".join(iter(lambda connection=connection: connection.recv(65536), b""))  # type: ignore[misc]
+                    assert b"the gateway has no GET /nowhere" in answer
+        assert given.take() == []
+
+
 A34 = {
     "another host": b"CONNECT evil.example:443 HTTP/1.1\r\n\r\n",
     "another port": b"CONNECT mirror.example:80 HTTP/1.1\r\n\r\n",
@@ -226,9 +243,12 @@ A34 = {
 
 @pytest.mark.parametrize("said", A34.values(), ids=A34)
 def test_a34_whatever_is_not_listed_fails_at_once_and_is_recorded(said: bytes, door: Open) -> None:
+    counted = metrics.EGRESS.labels("refused")
+    before = counted._value.get()
     with door(egress=["mirror.example:443"]) as inside:
         assert inside.say(said).startswith(b"HTTP/1.1 403 Forbidden\r\n")
         assert len(inside.refusals()) == 1
+    assert counted._value.get() == before + 1
 
 
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST"])
