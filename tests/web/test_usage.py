@@ -2,10 +2,10 @@
 
 import pytest
 from documented import Serve
-from scene import OWNER, new_thread, queued_run, running_run
+from scene import NOON, OWNER, new_thread, queued_run, running_run
 from starlette.testclient import TestClient
 
-from longwick import keys, limits, runs
+from longwick import keys, limits, runs, spending
 from longwick.database import Database
 from longwick.errors import TooMany
 from longwick.kinds import RunStatus
@@ -15,6 +15,11 @@ from web.traffic import Traffic
 
 API = "/api/v1"
 ON_SQLITE = pytest.mark.parametrize("engine_name", ["sqlite"], indirect=True)
+
+
+@pytest.fixture(autouse=True)
+def noon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spending, "record_now", lambda db: NOON)
 
 
 def test_the_caller_sees_what_is_used_of_what(settings: Settings, serve: Serve, database: Database) -> None:
@@ -51,7 +56,7 @@ def test_one_who_has_spent_the_day_is_told_when_the_next_begins(
     for path in ("runs", f"threads/{ended.thread_id}/runs", f"runs/{ended.id}/retry"):
         answer = client.post(f"{API}/{path}", json=None if path.endswith("retry") else {"input": "hello"})
         assert (answer.status_code, answer.json()["code"]) == (429, "budget_exceeded")
-        assert 0 < int(answer.headers["retry-after"]) <= 86_400
+        assert answer.headers["retry-after"] == str(12 * 3600)
         assert "00:00 UTC" in answer.json()["detail"]
     assert client.get(f"{API}/usage").json()["spend_usd_today"] == {"used": 1.5, "limit": 1}
 

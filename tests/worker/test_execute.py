@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
 import pytest
-from scene import OWNER, new_thread, queued_run, running_run
+from scene import NOON, OWNER, new_thread, queued_run, running_run
 from sqlalchemy import func, select
 from waiting import wait_for
 
-from longwick import artifacts, cancellation, events, leases, limits, runs, threads
+from longwick import artifacts, cancellation, events, leases, limits, runs, spending, threads
 from longwick.database import Db
 from longwick.errors import StorageFull, Unavailable
 from longwick.events import TERMINAL_EVENTS, Event
@@ -1228,7 +1228,10 @@ def test_a_lease_that_is_not_renewed_in_time_kills_the_agent_before_anybody_may_
     assert held.attempt == 1, "somebody took it before it was let go of"
 
 
-def test_a_run_ends_when_its_owner_has_spent_the_day_and_the_next_one_waits(world: World) -> None:
+def test_a_run_ends_when_its_owner_has_spent_the_day_and_the_next_one_waits(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spending, "record_now", lambda db: NOON)
     database = world.parts.database
     owner = f"spender {database.url}"[:60]
     thread, other = new_thread(database, owner), new_thread(database, owner)
