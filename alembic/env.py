@@ -9,8 +9,7 @@ from sqlalchemy import Engine
 from longwick import search
 from longwick.columns import Timestamp
 from longwick.database import Database, unhurried
-from longwick.models import Base
-from longwick.schema import known_table
+from longwick.schema import METADATA, known_table
 from longwick.settings import Settings
 
 
@@ -32,7 +31,7 @@ def run() -> None:
             connection.execute(sa.text("SET LOCAL lock_timeout = 0"))
         context.configure(
             connection=connection,
-            target_metadata=Base.metadata,
+            target_metadata=METADATA,
             include_name=known_table,
             render_as_batch=True,
             render_item=plain_type,

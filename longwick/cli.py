@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from longwick import __version__, commands, wording
+from longwick import __version__, commands, exceptions, keyring, wording
 from longwick.errors import LongwickError
 from longwick.settings import Settings
 
@@ -25,6 +25,7 @@ app = typer.Typer(
     help="Runs CLI agents behind a web chat, as durable jobs.", no_args_is_help=True, pretty_exceptions_enable=False
 )
 app.add_typer(commands.app)
+app.add_typer(keyring.app, name="keys")
 
 Host = Annotated[str | None, typer.Option(help="The address to listen on (LONGWICK_HOST).")]
 Port = Annotated[int | None, typer.Option(help="The port to listen on (LONGWICK_PORT); 0 takes a free one.")]
@@ -63,6 +64,9 @@ def migrate() -> None:
     database = Database(settings.database)
     schema.upgrade(database)
     typer.echo(f"the record is at revision {schema.current(database)}")
+
+
+app.command()(exceptions.limits)
 
 
 @app.command()

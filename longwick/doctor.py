@@ -21,7 +21,7 @@ from rich.table import Table
 from rich.text import Text
 from sqlalchemy.exc import SQLAlchemyError
 
-from longwick import __version__, agents, binaries, schema, valkey
+from longwick import __version__, agents, binaries, exposure, isolation, schema, valkey
 from longwick.audit import Audited, audit
 from longwick.broadcast import connect
 from longwick.client import Client
@@ -29,7 +29,7 @@ from longwick.database import Database
 from longwick.errors import BadSetting, LongwickError
 from longwick.profiles import Profile
 from longwick.settings import Settings, is_loopback
-from longwick.storage import storage_of
+from longwick.storage import find_fault, storage_of
 from longwick.wording import clean, size_of
 
 PROGRAM_SECONDS = 10.0
@@ -72,9 +72,13 @@ def examine(data_dir: Path | None = None) -> Iterator[Finding]:
     yield _address(settings)
     yield from _data_dir(settings.data_dir)
     yield _space(settings.data_dir)
-    yield _record(settings)
+    record = _record(settings)
+    yield record
+    if record.level is Level.OK:
+        yield _entrance(settings)
     if settings.storage_url:
-        yield _object_store(settings)
+        fault = find_fault(storage_of(settings))
+        yield Finding("files", Level.WRONG if fault else Level.OK, fault or "the object store takes them")
     yield from _redis(settings)
     yield from _server(settings)
 
@@ -131,6 +135,8 @@ def _programs(settings: Settings) -> Iterator[Finding]:
         yield Finding("valkey", Level.OK, "not needed: LONGWICK_REDIS_URL names a server")
     else:
         yield _program("valkey", lambda: [str(valkey._server_binary()), "--version"])
+    kept = isolation.of(settings.sandbox)
+    yield Finding("sandbox", Level.OK if kept.bwrap else Level.CARE, kept.bwrap or f"agents have none: {kept.reason}")
     yield _program("setpriv", lambda: [valkey._setpriv(), "--pdeathsig", "KILL", "--", "true"])
 
 
@@ -149,14 +155,22 @@ def _program(name: str, command: Callable[[], list[str]]) -> Finding:
 
 
 def _address(settings: Settings) -> Finding:
-    try:
-        settings.check_bind(settings.host)
-    except BadSetting as error:
-        return Finding("address", Level.WRONG, error.detail)
     if is_loopback(settings.host):
         return Finding("address", Level.OK, f"{settings.host} can be reached from this machine only")
-    told = "LONGWICK_TRUST_NETWORK takes all who reach it for the owner"
-    return Finding("address", Level.CARE, f"{settings.host} can be reached from other machines, and {told}")
+    words = f"{settings.host} can be reached from other machines: keys travel in the clear but behind a proxy with TLS"
+    return Finding("address", Level.CARE, words)
+
+
+def _entrance(settings: Settings) -> Finding:
+    """Who may get in; to be asked of a record that is well."""
+    database = Database(settings.database)
+    try:
+        exposure.check_bind(settings, settings.host, database)
+        return Finding("entrance", Level.OK, f"lets in {exposure.in_words(settings, database)}")
+    except LongwickError as error:
+        return Finding("entrance", Level.WRONG, error.detail)
+    finally:
+        database.dispose()
 
 
 def _data_dir(folder: Path) -> Iterator[Finding]:
@@ -187,15 +201,6 @@ def _space(folder: Path) -> Finding:
     if free < FULL_BYTES:
         return Finding("disk", Level.WRONG, f"{words}: runs will fail")
     return Finding("disk", Level.CARE if free < LOW_BYTES else Level.OK, words)
-
-
-def _object_store(settings: Settings) -> Finding:
-    place = settings.storage_url.partition("?")[0]
-    try:
-        storage_of(settings).put([b"longwick doctor"], limit=100)
-    except LongwickError as error:
-        return Finding("files", Level.WRONG, f"{place}: {error.detail}")
-    return Finding("files", Level.OK, f"{place} takes files")
 
 
 def _record(settings: Settings) -> Finding:

@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Self
 
-from longwick import passwords, schema, seams
+from longwick import exposure, passwords, schema, seams
 from longwick.database import Database
 from longwick.errors import BadSetting, LongwickError, Unavailable
 from longwick.settings import Settings
@@ -132,10 +132,9 @@ def up(
     """Run everything until Ctrl-C or SIGTERM; `say` is told what happens, `when_ready` the URL once it answers.
 
     Raises:
-        BadSetting: the data dir is in use, the address is taken or not loopback, or a tier refuses its settings.
+        BadSetting: the data dir is in use, the address is taken or open to others, or a tier refuses its settings.
         Unavailable: a part does not start.
     """
-    settings.check_bind(settings.host)
     began = time.monotonic()
     with ExitStack() as stack:
         stop = stack.enter_context(Stop())
@@ -170,6 +169,7 @@ def up(
         database = Database(settings.database)
         _wait_for_record(database, stop, say)
         schema.upgrade(database)
+        exposure.check_bind(settings, settings.host, database)
         database.dispose()
         say("the record is at the newest schema")
         web.start()

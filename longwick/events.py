@@ -82,6 +82,9 @@ def notice(level: str, code: str, message: str) -> Event:
     return Event(EventType.NOTICE, {"level": level, "code": code, "message": message})
 
 
+_AT, _AT_CHARACTERS = ',"at":"', len("2026-11-22T13:22:49.494Z")
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
     """Consecutive committed events of one run: `lines[i]` is an event as JSON text."""
@@ -91,6 +94,13 @@ class Batch:
     last_seq: int
     body: str
     terminal: bool = False
+
+    @property
+    def at(self) -> datetime:
+        """When its last event happened."""
+        newest = self.body.rindex("\n") + 1 if "\n" in self.body else 0
+        start = self.body.index(_AT, newest) + len(_AT)
+        return datetime.fromisoformat(self.body[start : start + _AT_CHARACTERS])
 
     def after(self, seq: int) -> list[tuple[int, str]]:
         """(seq, JSON text) of each event past `seq`, in order."""
@@ -191,6 +201,8 @@ def transition(
     if moved is not None:
         taken = Append(run_id, moved.attempt, [event.encoded_tail() for event in events])
         _store(db, [taken], {run_id: _batch(taken, moved.last_seq - len(events), terminal=to.terminal)})
+        if to.terminal:
+            announce(db, moved)
     return moved
 
 

@@ -1,15 +1,13 @@
-"""All tables on one page."""
+"""All tables of the work on one page; those of who may get in are in longwick/entrance.py."""
 
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import JSON, BigInteger, ForeignKey, Index, MetaData, String, Text, UniqueConstraint, false, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from longwick.columns import Timestamp, text_enum
+from longwick.columns import COLUMN_TYPES
+from longwick.columns import JsonObject as JsonObject
 from longwick.kinds import ApprovalStatus, ArtifactType, OnWorkerLost, Role, RunKind, RunStatus
-
-JsonObject = dict[str, Any]
 
 Id = String(40)
 
@@ -25,22 +23,12 @@ class Base(DeclarativeBase):
             "pk": "pk_%(table_name)s",
         }
     )
-    type_annotation_map = {  # noqa: RUF012 - SQLAlchemy's own name, not ours to annotate
-        datetime: Timestamp,
-        JsonObject: JSON,
-        RunStatus: text_enum(RunStatus),
-        RunKind: text_enum(RunKind),
-        OnWorkerLost: text_enum(OnWorkerLost),
-        Role: text_enum(Role),
-        ArtifactType: text_enum(ArtifactType),
-        ApprovalStatus: text_enum(ApprovalStatus),
-    }
+    type_annotation_map = COLUMN_TYPES
 
 
-def _where(index: Index, condition: str) -> Index:
-    """The index, of those rows only."""
-    index.dialect_options["sqlite"]["where"] = index.dialect_options["postgresql"]["where"] = text(condition)
-    return index
+def _partial(name: str, *columns: str, where: str, unique: bool = False) -> Index:
+    """An index of some of the rows."""
+    return Index(name, *columns, unique=unique, sqlite_where=text(where), postgresql_where=text(where))
 
 
 class Thread(Base):
@@ -50,7 +38,7 @@ class Thread(Base):
     __table_args__ = (
         Index(None, "owner", "id"),
         Index(None, "owner", "updated_at"),
-        _where(Index("ix_threads_deleted", "deleted_at"), "deleted_at IS NOT NULL"),
+        _partial("ix_threads_deleted", "deleted_at", where="deleted_at IS NOT NULL"),
     )
 
     id: Mapped[str] = mapped_column(Id, primary_key=True)
@@ -95,9 +83,13 @@ class Run(Base):
     __tablename__ = "runs"
     __table_args__ = (
         UniqueConstraint("thread_id", "turn"),
-        _where(Index("uq_runs_active_thread", "thread_id", unique=True), "status IN ('running', 'waiting')"),
-        _where(Index("ix_runs_unsettled", "status", "kind"), "status IN ('queued', 'running', 'waiting')"),
-        _where(Index("ix_runs_uncompacted", "finished_at"), "compacted_at IS NULL AND finished_at IS NOT NULL"),
+        _partial("uq_runs_active_thread", "thread_id", where="status IN ('running', 'waiting')", unique=True),
+        _partial("ix_runs_unsettled", "status", "kind", where="status IN ('queued', 'running', 'waiting')"),
+        # Whoever asks writes these conditions out: an engine does not see that a parameter means the same.
+        _partial("ix_runs_queued", "kind", "owner", "id", where="status = 'queued'"),
+        _partial("ix_runs_hinted", "hinted_at", where="status = 'queued' AND hinted_at IS NOT NULL"),
+        _partial("ix_runs_running", "owner", where="status = 'running'"),
+        _partial("ix_runs_uncompacted", "finished_at", where="compacted_at IS NULL AND finished_at IS NOT NULL"),
         Index(None, "owner", "id"),
     )
 
@@ -116,6 +108,8 @@ class Run(Base):
     max_cost_usd: Mapped[float | None]
     on_worker_lost: Mapped[OnWorkerLost] = mapped_column(server_default=OnWorkerLost.FAIL.value)
     extra: Mapped[JsonObject] = mapped_column("metadata")
+    traceparent: Mapped[str | None] = mapped_column(String(55))
+    """The part of a trace that accepted it, as W3C writes it."""
     retry_of: Mapped[str | None] = mapped_column(Id)
     follows: Mapped[str | None] = mapped_column(Id)
     """The run that it goes on from, or `nothing`; null is the run of the turn before. So a thread may branch."""
@@ -179,6 +173,8 @@ class Lease(Base):
     attempt: Mapped[int]
     worker_id: Mapped[str] = mapped_column(Id, index=True)
     beat: Mapped[int] = mapped_column(BigInteger)
+    cost_usd: Mapped[float | None]
+    """What the run has cost up to this beat."""
 
 
 class Worker(Base):
@@ -207,6 +203,8 @@ class AgentSession(Base):
     attempt: Mapped[int]
     thread_id: Mapped[str] = mapped_column(ForeignKey("threads.id"), index=True)
     token_sha256: Mapped[str] = mapped_column(String(64), unique=True)
+    traceparent: Mapped[str | None] = mapped_column(String(55))
+    """The part of a trace that its attempt is."""
     created_at: Mapped[datetime]
     expires_at: Mapped[datetime]
     closed_at: Mapped[datetime | None]
@@ -225,7 +223,7 @@ class Approval(Base):
     """A tool that an attempt may use only if somebody allows it."""
 
     __tablename__ = "approvals"
-    __table_args__ = (_where(Index("ix_approvals_pending", "expires_at"), "status = 'pending'"),)
+    __table_args__ = (_partial("ix_approvals_pending", "expires_at", where="status = 'pending'"),)
 
     id: Mapped[str] = mapped_column(Id, primary_key=True)
     run_id: Mapped[str] = mapped_column(ForeignKey("runs.id"), index=True)

@@ -12,11 +12,14 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import text
 
+import longwick.accounts  # noqa: F401 - its tables are among them
 from longwick.database import Database, unhurried
-from longwick.models import Base
+from longwick.entrance import ApiKey
 
 # Any number; all that matters is that every Longwick uses the same one.
 MIGRATION_LOCK = 0x10_4E_67_71
+METADATA = ApiKey.metadata
+"""All tables: longwick/entrance.py adds its own to those of longwick/models.py."""
 
 
 def migrations() -> Path:
@@ -54,14 +57,14 @@ def differences(database: Database) -> list[object]:
     """What autogenerate would change: empty when the models and the database agree."""
     with database.engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"include_name": known_table, "compare_type": True})
-        return list(compare_metadata(context, Base.metadata))
+        return list(compare_metadata(context, METADATA))
 
 
 def known_table(name: str | None, kind: str, parents: object) -> bool:
     """Keeps autogenerate from dropping what no model knows: other tables, and the indexes of the full-text search."""
     if kind == "index":
         return not (name or "").startswith("ix_search_")
-    return kind != "table" or name in Base.metadata.tables
+    return kind != "table" or name in METADATA.tables
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import socket
 
 import uvicorn
 
-from longwick import logs
+from longwick import logs, traces
 from longwick.errors import BadSetting
 from longwick.settings import Settings
 from mcp_server.app import create_app
@@ -26,6 +26,7 @@ def main() -> None:
     try:
         settings = Settings.from_environ()
         logs.configure(settings, "mcp")
+        traces.configure("mcp")
         app = create_app(settings)
         listening = _listen(given.host, given.port) if given.fd is None else _take_over(given.fd)
     except BadSetting as error:

@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from longwick import __version__, metrics
+from longwick import __version__, metrics, traces
 from longwick.broadcast import Publisher
 from longwick.database import Database
 from longwick.errors import BadSetting
@@ -41,13 +41,15 @@ def create_app(settings: Settings, storage: Storage | None = None) -> Starlette:
     Raises:
         BadSetting: `LONGWICK_MCP_URL` is not a URL, or the database is none that the record can live in.
     """
-    publisher = Publisher(settings.redis)
+    database = Database(settings.database)
+    publisher = Publisher(settings.redis, database)
 
     def tell(announced: list[Any]) -> None:
         metrics.count(announced)
         publisher.publish(announced)
 
-    database = Database(settings.database, after_commit=tell)
+    database.after_commit = tell
+    metrics.watch_space(settings.data_dir)
     tools = Tools(settings, database, storage or storage_of(settings))
     # Without `subscriptions` a client that asks to listen is told at once that there is nothing to listen to.
     server = MCPServer(
@@ -68,6 +70,7 @@ def create_app(settings: Settings, storage: Storage | None = None) -> Starlette:
             async with server.session_manager.run():
                 yield
         database.dispose()
+        traces.end()
 
     return Starlette(
         routes=[

@@ -1,5 +1,6 @@
 """The real parts that tests are given: a record on each engine, a Valkey, settings with quick timings."""
 
+import contextlib
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,6 +14,7 @@ from postgres import Postgres
 from processes import Launch, Process
 from s3 import CREDENTIALS, S3
 from stack import Stack
+from waiting import wait_for
 
 from longwick.database import Database
 from longwick.schema import upgrade
@@ -20,6 +22,8 @@ from longwick.settings import Settings
 from longwick.valkey import Valkey
 
 _serial = count(1)
+CRASHING = Path(__file__).parent / "crashing"
+ShakenStacks = tuple[dict[str, Stack], Path]
 
 
 @pytest.fixture(autouse=True)
@@ -139,6 +143,7 @@ def settings(database_url: str, redis_url: str, tmp_path: Path) -> Settings:
         data_dir=tmp_path / "data",
         database_url=database_url,
         redis_url=redis_url,
+        sandbox="none",
         beat_seconds=0.2,
         lease_seconds=1.0,
         sweep_seconds=0.1,
@@ -162,24 +167,54 @@ def launch(tmp_path: Path) -> Iterator[Launch]:
         print(f"--- {process}\n{process.output}")
 
 
+class Stacks(dict[str, Stack]):
+    """Engine -> a stack, started when it is first asked for."""
+
+    def __init__(self, name: str, env: Mapping[str, str], request: pytest.FixtureRequest, ending: ExitStack) -> None:
+        super().__init__()
+        self._name = name
+        self._env = env
+        self._request = request
+        self._ending = ending
+
+    def __missing__(self, engine: str) -> Stack:
+        env = dict(self._env)
+        if engine == "postgresql":
+            server = self._request.getfixturevalue("postgres")
+            database = f"{self._name}_{next(_serial)}"
+            server.create(database)
+            env["LONGWICK_DATABASE_URL"] = server.url(database)
+        folder = self._request.getfixturevalue("tmp_path_factory").mktemp(self._name)
+        self[engine] = self._ending.enter_context(Stack(folder, env))
+        return self[engine]
+
+
 @pytest.fixture(scope="session")
-def stacks(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[dict[str, Stack]]:
+def stacks(request: pytest.FixtureRequest) -> Iterator[dict[str, Stack]]:
     """The stacks that tests share, by engine; for tests that leave them as they found them."""
     with ExitStack() as ending:
-        started: dict[str, Stack] = {}
+        yield Stacks("stack", {}, request, ending)
 
-        class OnDemand(dict[str, Stack]):
-            def __missing__(self, engine: str) -> Stack:
-                env = {}
-                if engine == "postgresql":
-                    server = request.getfixturevalue("postgres")
-                    server.create("shared_stack")
-                    env["LONGWICK_DATABASE_URL"] = server.url("shared_stack")
-                self[engine] = ending.enter_context(Stack(tmp_path_factory.mktemp("stack"), env))
-                return self[engine]
 
-        started = OnDemand()
-        yield started
+@pytest.fixture(scope="session")
+def shaken_stacks(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ShakenStacks]:
+    """The stacks that tests break, by engine, and the folder that says in which seam of them a process dies."""
+    seams = tmp_path_factory.mktemp("seams")
+    env = {"PYTHONPATH": str(CRASHING), "LONGWICK_HASTY": "1", "LONGWICK_FAIL_IN": str(seams)}
+    with ExitStack() as ending:
+        yield Stacks("shaken", env, request, ending), seams
+
+
+@pytest.fixture
+def shaken_stack(shaken_stacks: ShakenStacks, engine_name: str) -> Stack:
+    """A running product for the test to break, as long as all gets well again by itself afterwards."""
+    stack = shaken_stacks[0][engine_name]
+    if stack.process.returncode is None:
+        with contextlib.suppress(AssertionError):
+            wait_for(stack.is_well, 30, "all to be well after the test before")
+            return stack
+    del shaken_stacks[0][engine_name]
+    return shaken_stacks[0][engine_name]
 
 
 @pytest.fixture

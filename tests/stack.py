@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import signal
+import ssl
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -34,6 +35,8 @@ class Stack:
             "LONGWICK_DATA_DIR": str(self.data_dir),
             "LONGWICK_AGENTS_FILE": str(AGENTS / "agents.toml"),
             "LONGWICK_PORT": "0",
+            # Scripted agents wait for files of their tests, and say who they are to them.
+            "LONGWICK_SANDBOX": "none",
             "LONGWICK_DRAIN_SECONDS": "1",
             **env,
         }
@@ -81,6 +84,13 @@ class Stack:
         assert self.process.returncode is None, self.process.output
         return next((line.split()[-1] for line in self.process.output.splitlines() if "is ready: http" in line), None)
 
+    def is_well(self) -> bool:
+        """Whether all of its parts are there."""
+        with contextlib.suppress(httpx2.TransportError):
+            ready: bool = self.http.get(f"{self.url}/readyz").json()["status"] == "ok"
+            return ready and self.find_pid("worker") is not None
+        return False
+
     def pid(self, tier: str) -> int:
         """The process of a tier (web, mcp, worker, valkey) that runs now."""
         return wait_for(lambda: self.find_pid(tier), 10, f"a {tier} process")
@@ -103,7 +113,7 @@ class Stack:
     @property
     def environ(self) -> dict[str, str]:
         """The settings that `up` gives its tiers."""
-        environ = psutil.Process(self.pid("worker")).environ()
+        environ = psutil.Process(self.pid("web")).environ()
         return {name: value for name, value in environ.items() if name.startswith("LONGWICK_")}
 
     def kill(self, tier: str, how: signal.Signals = signal.SIGKILL) -> int:
@@ -182,13 +192,22 @@ def submit_once(http: httpx2.Client, body: Json, key: str) -> Json | None:
 class Server(Protocol):
     """What can be read from."""
 
-    url: str
+    @property
+    def url(self) -> str: ...
 
 
 class Reader:
     """A reader of a run's stream that comes back after every break, as EventSource does, from the last id it saw."""
 
-    def __init__(self, server: Server, run: Json, after: int = 0, give_up_after: int | None = None) -> None:
+    def __init__(
+        self,
+        server: Server,
+        run: Json,
+        after: int = 0,
+        give_up_after: int | None = None,
+        trusted: ssl.SSLContext | bool = True,
+    ) -> None:
+        self._trusted = trusted
         self._url = f"{server.url}/api/v1/runs/{run['id']}/events"
         self.cursor = after
         self.events: list[Json] = []
@@ -216,7 +235,7 @@ class Reader:
         return self.events
 
     def _read(self) -> None:
-        with httpx2.Client(timeout=httpx2.Timeout(5, read=40), trust_env=False) as http:
+        with httpx2.Client(timeout=httpx2.Timeout(5, read=40), verify=self._trusted, trust_env=False) as http:
             while not self._stopping:
                 try:
                     if self._connect_once(http):
@@ -237,7 +256,7 @@ class Reader:
             self.connections += 1
             if answer.status_code == 204:
                 return True
-            if answer.status_code == 503:
+            if answer.status_code in (502, 503, 504):
                 self._pause.wait(0.05)
                 return False
             assert answer.status_code == 200, answer.status_code

@@ -1,4 +1,4 @@
-"""The door of the tier: whom a request says it is for and from, how much it carries, and by which id it is known."""
+"""The door of the tier: whom a request is for and from, how much it carries, and by which id it is known."""
 
 import ipaddress
 import re
@@ -8,12 +8,14 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from longwick.errors import Unauthenticated
 from longwick.ids import new_id
 from longwick.logs import bound
+from web.callers import SAFE_METHODS, Caller, Callers
 from web.problems import problem
+from web.traffic import Traffic
 
 HEADER_BYTES = 32 * 1024
-SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 # What every answer says unless its route says otherwise: nothing of ours belongs into another site's page.
 ALWAYS = {
     "cache-control": "no-store",
@@ -36,9 +38,20 @@ def is_loopback(host: str) -> bool:
 class Guard:
     """Middleware that answers whatever must not reach a route, and every error that no route foresaw."""
 
-    def __init__(self, app: ASGIApp, *, host: str, body_bytes: int, upload_bytes: int) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        host_names: frozenset[str],
+        callers: Callers,
+        traffic: Traffic,
+        body_bytes: int,
+        upload_bytes: int,
+    ) -> None:
         self._app = app
-        self._host = host.lower()
+        self._host_names = host_names
+        self._callers = callers
+        self._traffic = traffic
         self._body_bytes = body_bytes
         self._upload_bytes = upload_bytes
 
@@ -67,12 +80,24 @@ class Guard:
             try:
                 limit = self._limit(request)
                 self._check(request, limit)
+                scope["state"]["caller"] = await self._admit(request)
                 await self._app(scope, self._limited(receive, limit), answer)
             except Exception as error:  # the outermost one of a request
                 if started:
                     raise
                 response = await problem(request, error)
                 await response(scope, receive, answer)
+
+    async def _admit(self, request: Request) -> Caller | None:
+        """Who asks, if they do not ask too often; somebody whom nobody knows is known by the address."""
+        try:
+            caller = await self._callers.admit(request)
+        except Unauthenticated:
+            self._traffic.take(f"somebody at {self._callers.address(request)}")
+            raise
+        if caller is not None:
+            self._traffic.take(caller.owner)
+        return caller
 
     def _limit(self, request: Request) -> int:
         """The most bytes that the body may have: much only where it is not held in memory."""
@@ -102,7 +127,7 @@ class Guard:
         if named is None:
             return False
         name = named[1].strip("[]").lower()
-        return name == self._host or is_loopback(name)
+        return name in self._host_names or is_loopback(name)
 
     def _limited(self, receive: Receive, limit: int) -> Receive:
         """`receive` for a body whose length was not declared, which is counted as it comes."""

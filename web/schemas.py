@@ -213,6 +213,8 @@ class Health(Answer):
 
     status: Literal["ok", "degraded", "unavailable"]
     checks: Parts
+    isolation: dict[str, str]
+    """Worker id -> `bwrap` where it keeps its agents in sandboxes, or `none` and why."""
 
 
 class Alive(Answer):

@@ -24,6 +24,9 @@ from longwick.profiles import MCP_NAME, Profile
 from longwick.settings import Settings
 from worker.agents import Turn, adapter_for
 from worker.agents.lines import line_of, parse
+from worker.gateway import Gateway
+from worker.housing import Housing
+from worker.passes import Pass
 from worker.process import CliProcess
 from worker.workspace import Workspace, make_folders
 
@@ -43,6 +46,8 @@ class Spare:
 
     command: object
     token: str = field(repr=False)
+    gateway: Gateway
+    given: Pass
     folder: Workspace
     process: CliProcess
     started_at: float
@@ -51,6 +56,7 @@ class Spare:
         return self.folder
 
     def __exit__(self, *exc: object) -> None:
+        self.gateway.revoke(self.given)
         os.close(self.folder.descriptor)
         shutil.rmtree(self.folder.folder, ignore_errors=True)
 
@@ -63,8 +69,12 @@ class Spare:
 class Spares:
     """The spares of a worker, and the thread that starts them, which lives as long as they do. Enter it to start."""
 
-    def __init__(self, settings: Settings, database: Database, folder: Path) -> None:
+    def __init__(
+        self, settings: Settings, database: Database, gateway: Gateway, housing: Housing, folder: Path
+    ) -> None:
         self._settings = settings
+        self._gateway = gateway
+        self._housing = housing
         self._database = database
         self._folder = folder
         self._ready: list[Spare] = []
@@ -151,11 +161,20 @@ class Spares:
         token = sessions.new_token()
         self._database.write(lambda db: sessions.hold_token(db, token, KEPT_SECONDS + START_SECONDS))
         folder = make_folders(self._folder / uuid.uuid4().hex)
-        turn = Turn("", "", 0, "", [], mcp_url=self._settings.mcp_url, mcp_token=token)
+        given = self._gateway.issue(profile)
+        turn = Turn(
+            *("", "", 0, "", []),
+            mcp_url=self._housing.mcp_url,
+            mcp_token=token,
+            gateway_url=self._housing.gateway_url,
+            gateway_token=given.token,
+        )
         launch = adapter_for(profile, turn).launch(folder.work, folder.home)
         env = folder.environ(profile, turn, launch.env)
-        process = CliProcess(launch.argv, env=env, folder=folder.work, wake=self._ears.fileno())
-        spare = Spare(command, token, folder, process, time.monotonic())
+        process = self._housing.start(
+            profile, launch.argv, env, folder.folder, folder.work, given=given, wake=self._ears.fileno()
+        )
+        spare = Spare(command, token, self._gateway, given, folder, process, time.monotonic())
         process.write(line_of(ASK))
         while time.monotonic() - spare.started_at < START_SECONDS and not process.ended and not self._stopping:
             for line in process.poll(1.0):

@@ -50,13 +50,17 @@ class Sweeper:
 
     def _run(self) -> None:
         while not self._stopping.wait(self._settings.sweep_seconds):
+            outcome = "failed"
             try:
                 self.sweep()
                 self._swept_at = time.monotonic()
+                outcome = "ok"
             except LongwickError as error:
                 log.warning("the record could not be swept: %s", error)
             except Exception:
                 log.exception("a sweep failed")
+            finally:
+                metrics.SWEEPS.labels(outcome).inc()
 
     def sweep(self) -> None:
         """One look at everything."""

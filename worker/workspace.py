@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 from longwick.profiles import Profile
 from longwick.settings import environ_values
-from worker.agents import Turn
+from worker.agents import Turn, asking_environ
 from worker.beneath import opened_beneath, regular_file
 
 LEFT_FOLDER = "artifacts"
@@ -50,7 +50,7 @@ class Workspace:
         }
         if turn.mcp_url and turn.mcp_token:
             env |= {"LONGWICK_MCP_URL": turn.mcp_url, "LONGWICK_MCP_TOKEN": turn.mcp_token}
-        return env
+        return env | asking_environ(profile, turn)
 
     def left_files(self) -> Iterator[tuple[str, BinaryIO | None]]:
         """(name, open file) of what the CLI left in `./artifacts/`; None where it is no regular file of its own."""

@@ -165,6 +165,27 @@ class Agent(Answer):
     capabilities: list[str] = Field(default_factory=list)
 
 
+class Used(Answer):
+    """How much of something is used; no limit is None."""
+
+    used: float
+    limit: float | None = None
+
+
+class Usage(Answer):
+    """What you may have, and how much of it is used; docs/http-api.md says of what."""
+
+    running: Used
+    queued: Used
+    artifacts: Used
+    artifact_bytes: Used
+    spend_usd_today: Used
+    tokens_today: dict[str, int]
+    requests_per_second: Used
+    streams: Used
+    resets_at: Moment
+
+
 class Health(Answer):
     """How the server and what it needs are: each check is `ok`, or says what is wrong."""
 

@@ -210,5 +210,6 @@ def processes(stack: Stack, agent: str) -> set[int]:
     found = set()
     for child in psutil.Process(stack.pid("worker")).children():
         with contextlib.suppress(psutil.Error):
-            found |= {child.pid} if program in child.cmdline()[:1] else set()
+            # In a sandbox, it is what bubblewrap runs.
+            found |= {child.pid} if program in child.cmdline() else set()
     return found

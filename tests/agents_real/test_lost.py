@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -171,22 +170,3 @@ def test_what_looks_like_a_command_or_a_file_is_text(agent: str, real: RealAgent
         bodies = json.dumps([request.body for request in real.provider(agent).asked[before:]])
         assert json.dumps(text)[1:-1] in bodies
         assert "root:x:0" not in bodies
-
-
-def test_no_key_or_token_is_in_a_command_line(real: RealAgents) -> None:
-    stack = real.stack
-    runs = [stack.run("say 3; stall", agent=agent) for agent in ("claude-old", "claude", "codex", "codex-acp")]
-    for run in runs:
-        wait_for_text(stack, run)
-    lines, secrets = [], {"sk-ant-the-key", "sk-the-key"}
-    for process in below(stack):
-        lines.append(" ".join(process.cmdline()))
-        secrets.add(process.environ().get("LONGWICK_MCP_TOKEN", "sk-the-key"))
-    assert sum("claude" in line for line in lines) >= 2
-    assert any("app-server" in line for line in lines)
-    assert len(secrets) >= 4
-    assert [line for line in lines for secret in secrets if secret in line] == []
-    assert [line for line in lines if re.search(r"Bearer (?!\$\{)", line)] == []
-    for run in runs:
-        stack.post(f"/runs/{run['id']}/cancel")
-    assert {stack.settled(run, 30)["status"] for run in runs} == {"cancelled"}

@@ -237,31 +237,31 @@ def test_f35_no_clock_that_jumps_loses_a_run_or_starts_one_twice(record_env: dic
 
 @SQLITE
 def test_f41_the_hints_of_a_worker_that_takes_none_go_to_the_others(
-    own_stack: Stack, tmp_path: Path, launch: Launch
+    shaken_stack: Stack, tmp_path: Path, launch: Launch
 ) -> None:
-    with celery_app(own_stack.redis_url, socket_timeout=5) as celery:
+    with celery_app(shaken_stack.redis_url, socket_timeout=5) as celery:
         for lane in RunKind:
             assert len(celery.control.cancel_consumer(lane.value, reply=True) or []) == 1
-        mute = [own_stack.run("say 1 0") for _ in range(3)]
-        launch_worker(own_stack, launch, tmp_path / "other")
-        assert {own_stack.settled(each, 30)["status"] for each in mute} == {"succeeded"}
+        mute = [shaken_stack.run("say 1 0") for _ in range(3)]
+        launch_worker(shaken_stack, launch, tmp_path / "other")
+        assert {shaken_stack.settled(each, 30)["status"] for each in mute} == {"succeeded"}
 
 
 @SQLITE
 def test_f54_a_web_tier_without_descriptors_refuses_and_recovers_and_no_stream_has_a_hole(
-    own_stack: Stack, tmp_path: Path
+    shaken_stack: Stack, tmp_path: Path
 ) -> None:
-    run = own_stack.run(f"say 3 0; wait {tmp_path / 'gate'}; say 3 0")
-    with Reader(own_stack, run) as reader, contextlib.ExitStack() as crowd:
+    run = shaken_stack.run(f"say 3 0; wait {tmp_path / 'gate'}; say 3 0")
+    with Reader(shaken_stack, run) as reader, contextlib.ExitStack() as crowd:
         wait_for(lambda: len(reader.events) >= 3, what="the reader to read")
-        web = psutil.Process(own_stack.pid("web"))
+        web = psutil.Process(shaken_stack.pid("web"))
         plenty = web.rlimit(psutil.RLIMIT_NOFILE)
         web.rlimit(psutil.RLIMIT_NOFILE, (web.num_fds() + 2, plenty[1]))
-        address = ("127.0.0.1", int(own_stack.url.rpartition(":")[2]))
+        address = ("127.0.0.1", int(shaken_stack.url.rpartition(":")[2]))
         for _ in range(20):
             crowd.enter_context(socket.create_connection(address, timeout=5))
         with (
-            httpx2.Client(base_url=own_stack.url, timeout=2, trust_env=False) as http,
+            httpx2.Client(base_url=shaken_stack.url, timeout=2, trust_env=False) as http,
             contextlib.suppress(httpx2.TransportError),
         ):
             assert http.post("/api/v1/runs", json=BODY).status_code == 503
@@ -269,5 +269,5 @@ def test_f54_a_web_tier_without_descriptors_refuses_and_recovers_and_no_stream_h
         events = reader.wait(20)
         web.rlimit(psutil.RLIMIT_NOFILE, plenty)
     check_whole(events)
-    assert own_stack.settled(wait_for(lambda: submit_once(own_stack.http, BODY, uuid.uuid4().hex), 10))
+    assert shaken_stack.settled(wait_for(lambda: submit_once(shaken_stack.http, BODY, uuid.uuid4().hex), 10))
     assert web.is_running()

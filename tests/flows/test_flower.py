@@ -150,7 +150,7 @@ def test_nothing_of_what_was_asked_or_answered_is_shown_and_no_password(watched:
             assert secret not in page.text, (path, secret)
 
 
-def test_only_who_knows_the_password_looks_and_nobody_touches(watched: Stack, flower: Flower) -> None:
+def test_a26_only_who_knows_the_password_looks_and_nobody_touches(watched: Stack, flower: Flower) -> None:
     run = watched.run("say 1 0")
     for path in ("/", "/tasks", "/broker", "/api/tasks", "/api/workers", f"/api/task/info/{run['id']}"):
         assert httpx2.get(flower.url + path, trust_env=False).status_code == 401, path

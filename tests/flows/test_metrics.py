@@ -3,12 +3,14 @@
 import json
 import signal
 import sqlite3
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 
 import httpx2
 import pytest
+from processes import Process
 from prometheus_client.metrics import MetricWrapperBase
 from scrape import moved, scrape, total
 from stack import Reader, Stack
@@ -30,7 +32,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 @contextmanager
 def a_run_that_saves_a_file(stack: Stack, folder: Path) -> Iterator[None]:
-    run = stack.run("say 3 0; save report.txt")
+    run = stack.run("say 3 0; cost 0.5; save report.txt")
     assert stack.settled(run)["status"] == "succeeded"
     yield
 
@@ -47,16 +49,45 @@ def a_run_that_somebody_watches(stack: Stack, folder: Path) -> Iterator[None]:
 
 
 @contextmanager
+def a_worker_that_is_lost_while_another_lives(stack: Stack, folder: Path) -> Iterator[None]:
+    run = stack.run(f"say 1 0; wait {folder / 'never'}")
+    wait_for(lambda: stack.text_of(run) == "0 ", what="the run to run")
+    other = Process(
+        [sys.executable, "-P", "-m", "worker"],
+        folder / "worker.log",
+        env={**stack.environ, "LONGWICK_DATA_DIR": str(folder / "data"), "LONGWICK_WORKER_METRICS_PORT": "0"},
+    )
+    try:
+        wait_for(lambda: "ready." in other.output, 20, "the second worker to be ready")
+        gone = stack.kill("worker")
+        wait_for(lambda: stack.find_pid("worker") not in (None, gone), 20, "another first worker")
+        assert stack.settled(run)["error"]["code"] == "worker_lost"
+        wait_for(lambda: answers(stack), 20, "the first worker to show its metrics")
+        yield
+    finally:
+        other.end()
+
+
+def answers(stack: Stack) -> bool:
+    try:
+        return bool(scrape(stack))
+    except httpx2.TransportError:
+        return False
+
+
+@contextmanager
 def a_redis_that_stands_still(stack: Stack, folder: Path) -> Iterator[None]:
     run = stack.run("say 150 0.02")
     with Reader(stack, run) as reader:
         wait_for(lambda: len(reader.events) > 5, what="the run to run")
         stack.kill("valkey", signal.SIGSTOP)
         try:
+            waits = stack.run("say 1 0")
             yield
         finally:
             stack.kill("valkey", signal.SIGCONT)
         reader.wait()
+    stack.settled(waits)
 
 
 @contextmanager
@@ -77,6 +108,12 @@ SCENES: dict[Scene, set[str]] = {
         "longwick_runs_settled_total",
         "longwick_run_duration_seconds",
         "longwick_run_queue_seconds",
+        "longwick_run_first_event_seconds",
+        "longwick_tokens_total",
+        "longwick_cost_usd_total",
+        "longwick_sweeps_total",
+        "longwick_publish_seconds",
+        "longwick_data_dir_free_bytes",
         "longwick_hints_sent_total",
         "longwick_events_committed_total",
         "longwick_recorder_commit_runs",
@@ -88,6 +125,7 @@ SCENES: dict[Scene, set[str]] = {
     a_run_that_somebody_watches: {
         "longwick_runs",
         "longwick_viewers",
+        "longwick_viewer_lag_seconds",
         "longwick_clis_running",
         "longwick_sweep_age_seconds",
     },
@@ -95,7 +133,10 @@ SCENES: dict[Scene, set[str]] = {
         "longwick_live_copies_dropped_total",
         "longwick_viewer_resyncs_total",
         "longwick_redis_failures_total",
+        "longwick_part_up",
+        "longwick_oldest_queued_seconds",
     },
+    a_worker_that_is_lost_while_another_lives: {"longwick_leases_lost_total", "longwick_workers", "longwick_room"},
     a_record_that_takes_no_beats: {"longwick_beats_late_total", "longwick_self_fences_total"},
 }
 
@@ -167,7 +208,7 @@ def test_metrics_say_nothing_of_anybody(measured: Stack) -> None:
     run = measured.run("say 1 0; save kanarienvogel.txt")
     measured.settled(run)
     labels = " ".join(sample for _, sample in scrape(measured))
-    for word in (run["id"], run["thread_id"], "kanarienvogel", "local", "script"):
+    for word in (run["id"], run["thread_id"], "kanarienvogel", "local"):
         assert word not in labels
 
 

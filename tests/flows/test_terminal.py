@@ -373,3 +373,11 @@ def test_a_shell_completes_commands_agents_and_runs(stack: Stack) -> None:
     assert run["id"] in completed(f"longwick attach {run['id'][:-2]}")
     env["LONGWICK_URL"] = "http://127.0.0.1:1"
     assert completed("longwick attach run_") == []
+
+
+def test_what_is_used_is_a_table_or_json(stack: Stack) -> None:
+    shown = longwick(stack.url, "usage")
+    rows = {line.rsplit(None, 2)[0]: line.split()[-1] for line in shown.stdout.splitlines()}
+    assert (rows["queued"], rows["running"], rows["requests per second"]) == ("10000", "none", "200")
+    assert "tokens today, which ends " in shown.stderr
+    assert json.loads(longwick(stack.url, "usage", "--json").stdout)["streams"]["limit"] == 1000

@@ -36,7 +36,7 @@ out.onclick = () => { location.href = "https://elsewhere.example/gone"; };
 </script>"""
 
 
-def test_what_agents_and_users_write_is_shown_and_does_nothing(open_tab: OpenTab) -> None:
+def test_a19_a20_what_agents_and_users_write_is_shown_and_does_nothing(open_tab: OpenTab) -> None:
     tab = open_tab()
     asked: list[str] = []
     tab.page.on("request", lambda request: asked.append(request.url))
@@ -68,7 +68,7 @@ def test_what_agents_and_users_write_is_shown_and_does_nothing(open_tab: OpenTab
     assert tab.page.evaluate("'hacked' in window") is False
 
 
-def test_html_in_titles_and_messages_is_text(open_tab: OpenTab) -> None:
+def test_a19_html_in_titles_and_messages_is_text(open_tab: OpenTab) -> None:
     tab = open_tab()
     tab.send(MISCHIEF, agent="demo")
     tab.wait_for_end()
@@ -82,7 +82,7 @@ def test_html_in_titles_and_messages_is_text(open_tab: OpenTab) -> None:
     assert tab.page.evaluate("'hacked' in window") is False
 
 
-def test_a_page_of_an_agent_reaches_neither_the_page_nor_the_api_nor_the_network(open_tab: OpenTab) -> None:
+def test_a15_a37_a_page_of_an_agent_reaches_neither_the_page_nor_the_api_nor_the_network(open_tab: OpenTab) -> None:
     tab = open_tab()
     outside: list[str] = []
 

@@ -8,7 +8,7 @@ from stack import Stack
 from tab import OpenTab
 from waiting import wait_for
 
-from longwick import approvals, runs
+from longwick import approvals, limits, runs
 from longwick.database import Database, Db
 
 # A notification that can be looked at: a browser without a screen shows none.
@@ -116,3 +116,31 @@ def test_a_question_of_an_agent_is_shown_whole_and_answered(open_tab: OpenTab, s
     assert statuses == {"allowed", "denied"}
     gate.touch()
     tab.wait_for_end()
+
+
+def test_what_is_used_is_shown_and_what_runs_out_says_what_to_do(open_tab: OpenTab, stack: Stack) -> None:
+    run = stack.settled(stack.run("cost 0.25"))
+    attached = stack.http.post(f"/threads/{run['thread_id']}/files", files={"file": ("a.txt", b"hello")})
+    assert attached.status_code == 201
+    used = stack.get("/usage")
+    record = Database(stack.environ["LONGWICK_DATABASE_URL"])
+    most = {"artifacts": used["artifacts"]["used"], "spend_usd_per_day": used["spend_usd_today"]["used"] / 0.9}
+    try:
+        record.write(lambda db: limits.make_exception(db, "local", most))
+        for width, dark in ((1280, False), (360, True)):
+            tab = open_tab(width=width, height=740, dark=dark)
+            tab.page.keyboard.press("Control+j")
+            shown = tab.page.locator(".usage")
+            expect(shown.locator(".full")).to_contain_text("Delete a conversation to make room.")
+            expect(shown.locator(".near")).to_contain_text(re.compile(r"Spent today.*of \$.*Nearly all"))
+            expect(shown.get_by_role("progressbar", name="Runs that wait")).to_be_visible()
+            assert tab.faults() == []
+            assert tab.too_wide() == []
+        record.write(lambda db: limits.end_exception(db, "local"))
+        tab = open_tab()
+        tab.page.keyboard.press("Control+j")
+        expect(tab.page.locator(".usage summary")).to_contain_text("today $")
+        expect(tab.page.locator(".usage li").first).to_be_hidden()
+    finally:
+        record.write(lambda db: limits.end_exception(db, "local"))
+        record.dispose()

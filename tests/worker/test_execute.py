@@ -17,28 +17,29 @@ from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
 import pytest
-from scene import OWNER, new_thread, queued_run
+from scene import OWNER, new_thread, queued_run, running_run
 from sqlalchemy import func, select
 from waiting import wait_for
 
-from longwick import artifacts, cancellation, events, leases, runs, threads
+from longwick import artifacts, cancellation, events, leases, limits, runs, threads
 from longwick.database import Db
 from longwick.errors import StorageFull, Unavailable
 from longwick.events import TERMINAL_EVENTS, Event
 from longwick.kinds import OnWorkerLost, Role, RunStatus
 from longwick.leases import Held
 from longwick.models import AgentSession, Artifact, Message, Run, Thread
+from longwick.outcomes import Outcome
 from longwick.patience import Alive
 from longwick.profiles import Profile
 from longwick.storage import Batch, Incoming, Stored
 from longwick.transcript import Transcript
 from longwick.unlisted import Listed
 from worker import ending as ending_module
-from worker import execute as execute_module
 from worker import process as process_module
 from worker import workspace as workspace_module
 from worker.agents import End
 from worker.agents.jsonl import JsonLines
+from worker.conversation import DAY_IS_SPENT
 from worker.execute import execute
 from worker.keeper import Stop
 from worker.parts import Parts
@@ -258,7 +259,7 @@ def world(parts: Parts) -> Iterator[World]:
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody is waited for longer than a moment."""
     monkeypatch.setattr(ending_module, "PATIENCE_SECONDS", 0.2)
-    monkeypatch.setattr(execute_module, "TICK_SECONDS", 0.1)
+    monkeypatch.setattr(ending_module, "LOOK_SECONDS", 0.1)
 
 
 @pytest.fixture
@@ -813,7 +814,7 @@ def test_f7_a_run_has_succeeded_at_its_result_though_its_agent_never_exits(world
 
 
 def test_an_agent_that_never_exits_is_ended_after_a_while(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(execute_module, "LINGER_SECONDS", 0.3)
+    monkeypatch.setattr(ending_module, "LINGER_SECONDS", 0.3)
     story = world.run("lingers")
     assert story.answer == ("Done.", False)
     assert processes(story.run.id) == []
@@ -1225,3 +1226,20 @@ def test_a_lease_that_is_not_renewed_in_time_kills_the_agent_before_anybody_may_
     assert processes(run_id) == []
     (held,) = world.look(run_id).held
     assert held.attempt == 1, "somebody took it before it was let go of"
+
+
+def test_a_run_ends_when_its_owner_has_spent_the_day_and_the_next_one_waits(world: World) -> None:
+    database = world.parts.database
+    owner = f"spender {database.url}"[:60]
+    thread, other = new_thread(database, owner), new_thread(database, owner)
+    database.write(lambda db: limits.make_exception(db, owner, {"spend_usd_per_day": 1}))
+    run_id = world.ask("talks_for_ever", thread=thread)
+    running = world.begin(run_id)
+    wait_for(lambda: world.look(run_id).shown, what="the agent to talk")
+    dear = running_run(database, other)
+    database.write(lambda db: runs.settle(db, dear.id, 1, Outcome(RunStatus.SUCCEEDED, "Done.", cost_usd=1.0)))
+    running.result(30)
+    assert world.ended(run_id).error == ("budget_exceeded", DAY_IS_SPENT)
+    waiting = world.ask("answers", thread=thread)
+    assert world.begin(waiting).result(30) is None
+    assert world.look(waiting).run.status is RunStatus.QUEUED

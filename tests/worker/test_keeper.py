@@ -115,7 +115,7 @@ def test_a_run_that_was_taken_away_is_fenced_with_the_next_beat(keeper: Keeper, 
 def test_a_wish_to_cancel_is_heard_over_redis_long_before_the_next_beat(settings: Settings, database: Database) -> None:
     slow = settings.model_copy(update={"beat_seconds": 60.0, "lease_seconds": 600.0})
     run = spawned_run(database)
-    with Keeper(slow, database, LISTED) as keeper, Publisher(settings.redis) as publisher:
+    with Keeper(slow, database, LISTED) as keeper, Publisher(settings.redis, database) as publisher:
         held = hold(keeper, run)
         database.write(lambda db: cancellation.request(db, OWNER, run.id))
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
+from rooms import a_room
 from waiting import wait_for
 
 from worker import process as process_module
@@ -41,13 +42,14 @@ def wake() -> Iterator[tuple[int, int]]:
     os.close(mouth)
 
 
-@pytest.fixture
-def start(tmp_path: Path, wake: tuple[int, int]) -> Iterator[Start]:
+@pytest.fixture(params=["bare", "in a sandbox"])
+def start(request: pytest.FixtureRequest, tmp_path: Path, wake: tuple[int, int]) -> Iterator[Start]:
     with ExitStack() as stack:
 
         def start(*argv: str, env: dict[str, str] | None = None) -> CliProcess:
-            env = {"PATH": os.environ["PATH"]} if env is None else env
-            return stack.enter_context(CliProcess(argv, env=env, folder=tmp_path, wake=wake[0]))
+            env = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8"} if env is None else env
+            room = None if request.param == "bare" else a_room(tmp_path, argv)
+            return stack.enter_context(CliProcess(argv, env=env, folder=tmp_path, wake=wake[0], room=room))
 
         yield start
 
@@ -261,7 +263,9 @@ def test_it_ends_with_the_thread_that_started_it(start: Start) -> None:
 
 def test_it_gets_only_the_environment_that_is_given(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ANOTHER", "value")
-    assert to_the_end(start("env", env={"PATH": "/usr/bin:/bin", "A": "1"})) == [b"PATH=/usr/bin:/bin", b"A=1"]
+    env = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "A": "1"}
+    given = {f"{name}={value}".encode() for name, value in env.items()}
+    assert set(to_the_end(start("env", env=env))) == given
 
 
 def test_a_path_that_an_agent_is_given_hides_nothing_that_we_need(start: Start, tmp_path: Path) -> None:

@@ -207,7 +207,7 @@ def test_names_that_are_no_utf8_come_as_they_are(folder: Workspace, left: Path) 
     assert contents(folder) == {os.fsdecode(b"caf\xe9"): b"latin"}
 
 
-def test_nothing_is_reached_through_a_link(folder: Workspace, left: Path, tmp_path: Path) -> None:
+def test_a12_nothing_is_reached_through_a_link(folder: Workspace, left: Path, tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "secret").write_text("secret")
@@ -224,7 +224,7 @@ def test_nothing_is_reached_through_a_link(folder: Workspace, left: Path, tmp_pa
     assert contents(folder) == {"good": b"good"}
 
 
-def test_what_is_no_regular_file_is_left_where_it_is(folder: Workspace, left: Path) -> None:
+def test_a12_what_is_no_regular_file_is_left_where_it_is(folder: Workspace, left: Path) -> None:
     os.mkfifo(left / "fifo")
     os.mknod(left / "socket", stat.S_IFSOCK | 0o600)
     if os.getuid() == 0:
@@ -261,7 +261,7 @@ def test_a_link_in_place_of_the_workspace_leads_nowhere(folder: Workspace, tmp_p
     assert contents(folder) == {}
 
 
-def test_what_becomes_a_link_meanwhile_is_not_followed(folder: Workspace, left: Path) -> None:
+def test_a12_what_becomes_a_link_meanwhile_is_not_followed(folder: Workspace, left: Path) -> None:
     """Be it the file or a folder on the way to it; the CLI may still run."""
     (left / "sub").mkdir()
     for name in ("a", "file", "sub/passwd"):

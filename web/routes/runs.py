@@ -12,15 +12,16 @@ from longwick.database import Database, Db
 from longwick.editing import Edit
 from longwick.errors import Conflict
 from longwick.kinds import RunKind, RunStatus
+from longwick.limits import Limits
 from longwick.queue import Dispatcher
 from longwick.settings import Settings
 from longwick.submission import Once
 from web.agents import Agents
 from web.bodies import MoreInput, NewRun, RunChange
+from web.callers import Caller
 from web.dependencies import (
     AfterArtifact,
     AfterRun,
-    Caller,
     IdempotencyKey,
     Limit,
     OfThread,
@@ -58,7 +59,7 @@ def accept(
         NotFound: there is no such thread.
         Invalid: there is no such agent, nobody can run it, or the key was used for something else.
         Conflict: the thread is busy, and the caller wants to be told.
-        TooMany: as many of the caller's runs wait as may.
+        TooMany: as many of the caller's runs wait as may, or the caller's day is spent.
         Unavailable: the record does not answer. The broker may be gone; a run is accepted all the same.
     """
     once = Once(key, _canonical(asked, thread_id)) if key else None
@@ -96,7 +97,7 @@ def accept(
             agent_of_thread=asked.agent,
             if_busy=asked.if_busy,
             once=once,
-            most_queued=settings.queued_per_owner,
+            usual=Limits.usual(settings),
             can_steer=agents.can_steer,
         )
         return _shown(db, accepted)
@@ -216,8 +217,8 @@ def retry_run(
     """Accept the same again as a new run, in the same thread, once a run is over."""
     once = Once(idempotency_key, json.dumps(["retry", run_id]).encode()) if idempotency_key else None
     agents.choose(record.read(lambda db: runs.get(db, caller.owner, run_id)).agent, None)
-    most = settings.queued_per_owner
-    run = record.write(lambda db: _shown(db, submission.retry(db, caller.owner, run_id, once, most)))
+    usual = Limits.usual(settings)
+    run = record.write(lambda db: _shown(db, submission.retry(db, caller.owner, run_id, once, usual)))
     dispatcher.wake()
     response.headers["location"] = f"/api/v1/runs/{run.id}"
     return run
