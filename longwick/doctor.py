@@ -29,7 +29,7 @@ from longwick.database import Database
 from longwick.errors import BadSetting, LongwickError
 from longwick.profiles import Profile
 from longwick.settings import Settings, is_loopback
-from longwick.storage import storage_of
+from longwick.storage import find_fault, storage_of
 from longwick.wording import clean, size_of
 
 PROGRAM_SECONDS = 10.0
@@ -77,7 +77,8 @@ def examine(data_dir: Path | None = None) -> Iterator[Finding]:
     if record.level is Level.OK:
         yield _entrance(settings)
     if settings.storage_url:
-        yield _object_store(settings)
+        fault = find_fault(storage_of(settings))
+        yield Finding("files", Level.WRONG if fault else Level.OK, fault or "the object store takes them")
     yield from _redis(settings)
     yield from _server(settings)
 
@@ -200,15 +201,6 @@ def _space(folder: Path) -> Finding:
     if free < FULL_BYTES:
         return Finding("disk", Level.WRONG, f"{words}: runs will fail")
     return Finding("disk", Level.CARE if free < LOW_BYTES else Level.OK, words)
-
-
-def _object_store(settings: Settings) -> Finding:
-    place = settings.storage_url.partition("?")[0]
-    try:
-        storage_of(settings).put([b"longwick doctor"], limit=100)
-    except LongwickError as error:
-        return Finding("files", Level.WRONG, f"{place}: {error.detail}")
-    return Finding("files", Level.OK, f"{place} takes files")
 
 
 def _record(settings: Settings) -> Finding:

@@ -1,15 +1,13 @@
 """All tables of the work on one page; those of who may get in are in longwick/entrance.py."""
 
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import JSON, BigInteger, ForeignKey, Index, MetaData, String, Text, UniqueConstraint, false, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from longwick.columns import Timestamp, text_enum
+from longwick.columns import COLUMN_TYPES
+from longwick.columns import JsonObject as JsonObject
 from longwick.kinds import ApprovalStatus, ArtifactType, OnWorkerLost, Role, RunKind, RunStatus
-
-JsonObject = dict[str, Any]
 
 Id = String(40)
 
@@ -25,16 +23,7 @@ class Base(DeclarativeBase):
             "pk": "pk_%(table_name)s",
         }
     )
-    type_annotation_map = {  # noqa: RUF012 - SQLAlchemy's own name, not ours to annotate
-        datetime: Timestamp,
-        JsonObject: JSON,
-        RunStatus: text_enum(RunStatus),
-        RunKind: text_enum(RunKind),
-        OnWorkerLost: text_enum(OnWorkerLost),
-        Role: text_enum(Role),
-        ArtifactType: text_enum(ArtifactType),
-        ApprovalStatus: text_enum(ApprovalStatus),
-    }
+    type_annotation_map = COLUMN_TYPES
 
 
 def _partial(name: str, *columns: str, where: str, unique: bool = False) -> Index:

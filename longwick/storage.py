@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from longwick import seams, unlisted
-from longwick.errors import NotFound, StorageFull, TooLarge
+from longwick.errors import LongwickError, NotFound, StorageFull, TooLarge
 from longwick.patience import Alive, patiently
 from longwick.settings import Settings
 from longwick.unlisted import Listed
@@ -122,6 +122,15 @@ def storage_of(settings: Settings) -> Storage:
     from longwick.object_store import ObjectStorage
 
     return ObjectStorage(settings.storage_url, settings.data_dir / "spool")
+
+
+def find_fault(storage: Storage) -> str | None:
+    """Why it takes no files, in words."""
+    try:
+        storage.put([b"Is anybody there?"], limit=100)
+    except LongwickError as error:
+        return error.detail
+    return None
 
 
 class FolderStorage:

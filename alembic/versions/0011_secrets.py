@@ -1,7 +1,7 @@
 """A key that only those have who can read the record, for sealing what is told over Redis.
 
 Revision ID: 0011
-Revises: 0010
+Revises: 0009
 """
 
 import secrets
@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0011"
-down_revision = "0010"
+down_revision = "0009"
 branch_labels = None
 depends_on = None
 
