@@ -28,7 +28,8 @@ def site(
     """Two hosts behind nginx."""
     postgres.create("proxied", migrated_template)
     url = postgres.url("proxied")
-    with Site("nginx", tmp_path_factory.mktemp("site"), url, valkey.url).running() as site:
+    told = {"LONGWICK_PUBLIC_HOSTS": "longwick.example.com", "LONGWICK_PROXY_SOURCES": "127.0.0.0/8"}
+    with Site("nginx", tmp_path_factory.mktemp("site"), url, valkey.url, **told).running() as site:
         yield site
 
 
@@ -153,6 +154,12 @@ def test_pages_of_other_names_and_origins_get_nothing(proxy: Proxy, http: httpx2
     else:
         # Caddy has no such site, and says nothing.
         assert named.content == b""
+
+
+def test_the_public_name_is_answered_and_its_own_page_may_write(site: Site) -> None:
+    with site.proxy.client(http2=False) as http:
+        named = {"host": "longwick.example.com", "origin": "https://longwick.example.com"}
+        assert http.post("/api/v1/threads", json={}, headers=named).status_code == 201
 
 
 def test_metrics_are_not_for_everybody(http: httpx2.Client) -> None:
