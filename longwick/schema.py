@@ -1,6 +1,8 @@
 """The record's schema: to the newest version, by whoever starts first; the only importer of alembic."""
 
 import fcntl
+import random
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +12,9 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from psycopg.errors import DeadlockDetected, LockNotAvailable
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 
 import longwick.accounts  # noqa: F401 - its tables are among them
 from longwick.database import Database, unhurried
@@ -18,6 +22,7 @@ from longwick.entrance import ApiKey
 
 # Any number; all that matters is that every Longwick uses the same one.
 MIGRATION_LOCK = 0x10_4E_67_71
+TRIES = 20
 METADATA = ApiKey.metadata
 """All tables: longwick/entrance.py adds its own to those of longwick/models.py."""
 
@@ -35,11 +40,19 @@ def _config() -> Config:
 
 
 def upgrade(database: Database, revision: str = "head") -> None:
-    """Bring the schema to `revision`; safe to call from many processes at once, and again."""
+    """Bring the schema to `revision`; safe to call from many processes at once, again, and while others work on it."""
     with _only_one(database):
         config = _config()
         config.attributes["engine"] = database.engine
-        command.upgrade(config, revision)
+        for tries_left in reversed(range(TRIES)):
+            try:
+                command.upgrade(config, revision)
+                return
+            except DBAPIError as error:
+                # It is undone as a whole, so whoever was in its way is let pass.
+                if not tries_left or not isinstance(error.orig, DeadlockDetected | LockNotAvailable):
+                    raise
+                time.sleep(random.uniform(0, 1))  # noqa: S311 - spreads rivals, hides nothing
 
 
 def current(database: Database) -> str | None:

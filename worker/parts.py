@@ -68,6 +68,11 @@ def capacity(lanes: Sequence[RunKind], concurrency: int) -> dict[str, int]:
     }
 
 
+def pool_size(concurrency: int) -> int:
+    """How many connections to the record a worker with so many slots keeps; for a moment it may have twice as many."""
+    return concurrency + 8
+
+
 def about(roster: Roster, housing: Housing) -> JsonObject:
     """What the list of workers says of each agent, and of how it is kept to itself."""
     kept = str(housing.isolation)
@@ -85,7 +90,7 @@ def assemble(settings: Settings, lanes: Sequence[RunKind], concurrency: int) -> 
     limits = Limits.usual(settings)
     with ExitStack() as stack:
         stack.callback(traces.end)
-        database = Database(settings.database, pool_size=concurrency + 8)
+        database = Database(settings.database, pool_size=pool_size(concurrency))
         stack.callback(database.dispose)
         publisher = stack.enter_context(Publisher(settings.redis, database))
 

@@ -13,6 +13,8 @@ from postgres import Postgres
 from stack import Json, check_whole, frames
 from waiting import wait_for
 
+from longwick import keys
+from longwick.database import Database
 from longwick.valkey import Valkey
 from web.stream import HEARTBEAT_SECONDS
 
@@ -28,7 +30,8 @@ def site(
     """Two hosts behind nginx."""
     postgres.create("proxied", migrated_template)
     url = postgres.url("proxied")
-    with Site("nginx", tmp_path_factory.mktemp("site"), url, valkey.url).running() as site:
+    told = {"LONGWICK_PUBLIC_HOSTS": "longwick.example.com", "LONGWICK_PROXY_SOURCES": "127.0.0.0/8"}
+    with Site("nginx", tmp_path_factory.mktemp("site"), url, valkey.url, **told).running() as site:
         yield site
 
 
@@ -155,6 +158,12 @@ def test_pages_of_other_names_and_origins_get_nothing(proxy: Proxy, http: httpx2
         assert named.content == b""
 
 
+def test_the_public_name_is_answered_and_its_own_page_may_write(site: Site) -> None:
+    with site.proxy.client(http2=False) as http:
+        named = {"host": "longwick.example.com", "origin": "https://longwick.example.com"}
+        assert http.post("/api/v1/threads", json={}, headers=named).status_code == 201
+
+
 def test_metrics_are_not_for_everybody(http: httpx2.Client) -> None:
     assert http.get("/metrics").status_code == 404
 
@@ -214,3 +223,22 @@ def test_a_web_process_that_goes_is_not_missed(site: Site, proxy: Proxy, tmp_pat
             assert {over(http, run)["status"] for run in runs} == {"succeeded"}
         finally:
             host.start("web")
+
+
+def test_a_sign_in_over_https_is_for_https_alone_whatever_the_client_says(site: Site, proxy: Proxy) -> None:
+    record = Database(site.record_url)
+    made = record.write(lambda db: keys.create(db, "local"))
+    try:
+        with proxy.client(http2=False) as http:
+            claims = {"x-forwarded-proto": "http", "x-forwarded-for": "203.0.113.7"}
+            signed_in = http.post("/api/v1/session", json={"key": made.text}, headers=claims)
+            assert (signed_in.status_code, signed_in.json()["owner"]) == (200, "local")
+            assert "; secure" in signed_in.headers["set-cookie"].lower()
+            assert signed_in.headers["set-cookie"].startswith("__Host-")
+            assert http.get("/api/v1/threads").status_code == 200
+        with proxy.client(http2=False) as stranger:
+            assert stranger.get("/api/v1/threads").status_code == 401
+    finally:
+        record.write(lambda db: keys.revoke(db, made.key.id))
+        record.write(lambda db: keys.remove(db, made.key.id))
+        record.dispose()
