@@ -123,9 +123,7 @@ def stream(chance: random.Random) -> tuple[bytes, list[Any]]:
             seq += 1
             words = "".join(chance.choices(PIECES, k=chance.randrange(12)))
             delta = Event(EventType.MESSAGE_DELTA, {"message_id": "m", "text": words})
-            lines.append(
-                f'{{"seq":{seq},"run_id":"run_x","attempt":1,"at":"2026-01-01T00:00:00Z",{delta.encoded_tail()}'
-            )
+            lines.append(f'{{"seq":{seq},"run_id":"run_x","attempt":1,{delta.encoded_tail()}')
         batch = Batch("run_x", seq - len(lines) + 1, seq, "\n".join(lines))
         events += [json.loads(line) for line in lines]
         sent += encode(batch, 0) + HEARTBEAT * chance.choice([0, 0, 1, 2])

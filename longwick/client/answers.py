@@ -215,6 +215,8 @@ class Event:
         """
         try:
             said = json.loads(line)
+            if not (isinstance(said["seq"], int) and isinstance(said["type"], str) and isinstance(said["data"], dict)):
+                raise TypeError("its members are others")
             return cls(said["seq"], said["run_id"], said["attempt"], said["at"], said["type"], said["data"], line)
         except (KeyError, TypeError) as error:
             raise ValueError(f"no event: {line[:100]}") from error
