@@ -1,16 +1,20 @@
 """Flower: what it shows of runs while they run and after, and to whom."""
 
 import re
+import shutil
 import signal
 import socket
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Self
 
 import httpx2
 import pytest
+from page.conftest import ARGUMENTS, BROWSERS
+from playwright.sync_api import Browser, expect, sync_playwright
 from processes import Launch
 from scrape import scrape, total
 from stack import Json, Stack
@@ -67,6 +71,14 @@ def flower(watched: Stack) -> Iterator[Flower]:
         yield flower
 
 
+@contextmanager
+def browser() -> Iterator[Browser]:
+    """A Chromium for one test: while one is open, no other test may run an event loop."""
+    found = next(path for name in BROWSERS if (path := shutil.which(name)))
+    with sync_playwright() as playwright, playwright.chromium.launch(executable_path=found, args=ARGUMENTS) as chromium:
+        yield chromium
+
+
 def seconds(run: Json) -> float:
     """How long a run took."""
     return (datetime.fromisoformat(run["finished_at"]) - datetime.fromisoformat(run["started_at"])).total_seconds()
@@ -102,6 +114,18 @@ def test_tokens_and_cost_are_shown(watched: Stack, flower: Flower) -> None:
     assert flower.row(run)["result"] == f"succeeded · local · demo · {tokens} · $0"
 
 
+def test_a_person_sees_run_owner_agent_tokens_and_cost_in_the_table(watched: Stack, flower: Flower) -> None:
+    run = watched.run("a haiku", agent="demo")
+    usage = watched.settled(run)["usage"]
+    flower.wait_for_state(run, "SUCCESS")
+    with browser() as chromium:
+        page = chromium.new_page(http_credentials={"username": flower.user, "password": flower.password})
+        page.goto(f"{flower.url}/tasks", wait_until="domcontentloaded")
+        row = page.locator("tr", has_text=run["id"])
+        tokens = f"{usage['input_tokens']}+{usage['output_tokens']} tokens"
+        expect(row).to_contain_text(f"succeeded · local · demo · {tokens} · $0", timeout=15_000)
+
+
 def test_a_failed_run_is_a_failed_task_with_its_code(watched: Stack, flower: Flower) -> None:
     run = watched.run("exit 3")
     watched.settled(run)
@@ -134,7 +158,7 @@ def test_a_run_whose_worker_was_killed_is_a_failed_task(watched: Stack, flower: 
     assert "worker_lost" in flower.wait_for_state(run, "FAILURE")["exception"]
 
 
-def test_nothing_of_what_was_asked_or_answered_is_shown_and_no_password(watched: Stack, flower: Flower) -> None:
+def test_a27_nothing_of_what_was_asked_or_answered_is_shown_and_no_password(watched: Stack, flower: Flower) -> None:
     run = watched.run("history; say 2 0; leave canary.txt; exit 5; Kanarienvogel")
     watched.settled(run)
     task = flower.wait_for_state(run, "FAILURE")
