@@ -173,7 +173,7 @@ def _table(
     rows: Sequence[Any],
     style: Callable[[Any], str] = lambda row: "",
 ) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="dim")
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")
     cells = [[clean(str(shown(row))) for shown in columns.values()] for row in rows]
     for name, column in zip(columns, zip(*cells, strict=True), strict=True) if cells else ():
         # What is typed into other commands, and figures, are whole.
