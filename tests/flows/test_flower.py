@@ -59,8 +59,8 @@ class Flower:
 
 @pytest.fixture(scope="module")
 def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A running product with Flower, and with one slot for runs."""
-    env = {"LONGWICK_FLOWER_PORT": "0", "LONGWICK_CONCURRENCY": "1"}
+    """A running product with Flower, and with two slots for runs, which send a third one its hint in advance."""
+    env = {"LONGWICK_FLOWER_PORT": "0", "LONGWICK_CONCURRENCY": "2"}
     with Stack(tmp_path_factory.mktemp("flower") / "stack", env, flower=True) as stack:
         yield stack
 
@@ -139,8 +139,8 @@ def test_a_run_that_was_cancelled_before_it_could_start_is_a_failed_task(
     watched: Stack, flower: Flower, tmp_path: Path
 ) -> None:
     gate = tmp_path / "gate"
-    first = watched.run(f"wait {gate}")
-    wait_for(lambda: watched.status(first) == "running", what="the only slot to be taken")
+    first = [watched.run(f"wait {gate}") for _ in range(2)]
+    wait_for(lambda: all(watched.status(run) == "running" for run in first), 10, "all slots to be taken")
     sent = total(scrape(watched), "longwick_hints_sent_total")
     second = watched.run("say 1 0")
     wait_for(lambda: total(scrape(watched), "longwick_hints_sent_total") > sent, what="its hint to wait for the slot")
