@@ -172,6 +172,19 @@ def _say(words: str) -> None:
 
 
 @app.command()
+def top(
+    data_dir: DataDir = None,
+    every: Annotated[float, typer.Option(min=0.2, help="Seconds between two looks.")] = 2.0,
+    once: Annotated[bool, typer.Option("--once", help="One look, and no more.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="One look, as a line of JSON for a pipe.")] = False,
+) -> None:
+    """Workers, queues and runs of all owners, live; q ends it. It reads the record, as `doctor` does."""
+    from longwick import top as view
+
+    view.top(data_dir, seconds=every, once=once, json=json)
+
+
+@app.command()
 def version() -> None:
     """The version of Longwick."""
     typer.echo(__version__)

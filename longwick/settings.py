@@ -2,6 +2,7 @@
 
 import ipaddress
 import os
+import re
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
@@ -14,6 +15,9 @@ from longwick.errors import BadSetting
 
 PREFIX = "LONGWICK_"
 FILE = "_FILE"
+_SECRET = re.compile(r"KEY|TOKEN|SECRET|PASS(WORD|WD|PHRASE)|CREDENTIAL|COOKIE", re.IGNORECASE)
+SECRET_CHARACTERS = 6
+"""What is shorter is none, and would tear holes into what is said."""
 # Names that an agent or a client is given; a server command meets them and must not call them misspelt.
 FOREIGN_NAMES = {"RUN_ID", "THREAD_ID", "ATTEMPT", "MCP_TOKEN", "URL", "API_KEY"}
 
@@ -238,3 +242,9 @@ def _ours(environ: Mapping[str, str | None], fields: Iterable[str]) -> dict[str,
 def environ_values(names: Iterable[str]) -> dict[str, str]:
     """Those of this process's variables that are to be passed on to an agent."""
     return {name: os.environ[name] for name in names if name in os.environ}
+
+
+def secret_values() -> list[str]:
+    """What of this process's environment is called a secret, the longest first."""
+    found = {value for name, value in os.environ.items() if _SECRET.search(name) and len(value) >= SECRET_CHARACTERS}
+    return sorted(found, key=len, reverse=True)

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given as given_any
 from hypothesis import strategies as st
 from mcp_agent import served, start_run
+from prometheus_client import REGISTRY
 from providers.anthropic import Anthropic
 from pydantic import ValidationError
 from waiting import wait_for
@@ -272,9 +273,12 @@ def test_a34_the_same_refusal_is_recorded_once_and_many_are_not(door: Open) -> N
 
 
 def test_a_listed_host_that_does_not_answer_is_a_bad_gateway(door: Open) -> None:
+    name, labels = "longwick_egress_connections_total", {"outcome": "unreachable"}
+    before = REGISTRY.get_sample_value(name, labels) or 0
     with door(egress=["127.0.0.1:9"]) as inside:
         assert inside.say(b"CONNECT 127.0.0.1:9 HTTP/1.1\r\n\r\n").startswith(b"HTTP/1.1 502 ")
         assert inside.refusals() == []
+    assert REGISTRY.get_sample_value(name, labels) == before + 1
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,15 @@ from typing import Any
 
 import httpx2
 import pytest
+from collector import Collector
 from mcp_agent import NO_CAS
+from prometheus_client import REGISTRY
 from providers.anthropic import Anthropic
 from providers.openai import OpenAI
 from providers.serving import Provider, Reply, Request
 from waiting import wait_for
 
+from longwick import traces
 from longwick.prices import Price
 from longwick.profiles import Profile
 from worker.gateway import Gateway
@@ -295,6 +298,49 @@ def test_what_passes_is_counted(gateway: Gateway) -> None:
         ask(gateway, given.token, question("say 3", stream=False))
         twice = {name: 2 * count for name, count in used.items()} | {"output_tokens": 3 + 1}
         assert [event.data for event in given.take()] == [twice]
+
+
+def test_its_metrics_move_with_what_passes(gateway: Gateway) -> None:
+    def seen() -> dict[str, float]:
+        asked = {"provider": "anthropic"}
+        names = {
+            "requests_total": asked | {"status": "200"},
+            "tokens_total": asked | {"kind": "output"},
+            "first_byte_seconds_count": asked,
+        }
+        return {
+            name: REGISTRY.get_sample_value(f"longwick_gateway_{name}", labels) or 0 for name, labels in names.items()
+        }
+
+    before = seen()
+    with passed(gateway) as given:
+        ask(gateway, given.token, question("say 3"))
+        assert given.take()
+    risen = {name: value - before[name] for name, value in seen().items()}
+    assert risen == {"requests_total": 1, "tokens_total": 3, "first_byte_seconds_count": 1}
+
+
+def test_a_request_is_a_part_of_its_attempts_trace_and_says_nothing_of_what_is_asked(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Collector() as collector:
+        for name, value in collector.environ.items():
+            monkeypatch.setenv(name, value)
+        # `configure` sets them for good, for a process.
+        monkeypatch.setattr(traces, "_provider", None)
+        monkeypatch.setattr(traces, "_tracer", None)
+        traces.configure("worker")
+        with passed(gateway) as given:
+            given.traceparent = f"00-{'a' * 32}-{'b' * 16}-01"
+            ask(gateway, given.token, question("say 3 kanarienvogel"))
+        (span,) = wait_for(lambda: [span for _, span in collector.of_trace("a" * 32)], 5, "its span")
+        traces.end()
+    assert (span.name, span.parent_span_id.hex()) == ("gateway", "b" * 16)
+    told = {pair.key: pair.value for pair in span.attributes}
+    assert told["longwick.model"].string_value == "claude-sonnet-5"
+    assert told["longwick.http_status"].int_value == 200
+    for secret in (KEY, given.token, "kanarienvogel"):
+        assert secret.encode() not in collector.raw
 
 
 def test_what_passes_of_the_other_apis_is_counted_too(gateway: Gateway, openai: OpenAI) -> None:
