@@ -109,7 +109,7 @@ def test_files_are_attached_by_button_drop_and_paste_and_go_with_the_message(ope
 def test_a_background_run_and_an_agents_choice_are_kept_to(open_tab: OpenTab) -> None:
     tab = open_tab()
     expect(tab.page.locator("#agent option[value=missing]")).to_be_disabled()
-    tab.page.get_by_label("Background").check()
+    tab.page.get_by_role("checkbox", name="Background").check()
     tab.send("say 1 0")
     tab.wait_for_end()
     assert [(run["kind"], run["agent"]) for run in tab.runs()] == [("background", "script")]
