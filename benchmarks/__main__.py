@@ -15,11 +15,12 @@ import uvloop
 from postgres import Postgres
 
 from benchmarks import report
+from benchmarks.capacity import capacity
 from benchmarks.measures import MEASURES, QUICK, Scale
 from benchmarks.recovery import RECOVERIES
 from benchmarks.stack import stack
 
-KNOWN = MEASURES | RECOVERIES
+KNOWN = MEASURES | RECOVERIES | {"capacity": capacity}
 ON_THE_PAGE = [*MEASURES, "restart", "lost-host"]
 ENGINES = {"sqlite": "SQLite", "postgresql": "PostgreSQL"}
 

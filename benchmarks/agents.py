@@ -8,6 +8,8 @@ TICKS_RATE = 20
 SLOW = ("2", "100")
 """Pieces a second, and seconds: as long as anything is measured that takes long."""
 FLOOD_LINES = 200_000
+CALLS = 200
+"""Files that the agent `caller` saves."""
 
 _FLOOD = (
     'BEGIN { for (i = 1; i <= %d; i++) printf "{\\"type\\":\\"text\\",\\"text\\":\\"%%06d \\"}\\n", i;'
@@ -24,6 +26,7 @@ def write(file: Path, *, printed: Path, seconds: float, lines: int) -> None:
         "ticks": [sys.executable, "-IS", ticks, str(TICKS_RATE), str(seconds)],
         "slow": [sys.executable, "-IS", ticks, *SLOW],
         "flood": ["awk", _FLOOD % lines],
+        "caller": [sys.executable, "-IS", str(Path(__file__).with_name("calls.py")), str(CALLS)],
     }
     tables = [
         f'[agents.{agent}]\nadapter = "jsonl"\ncommand = {json.dumps(command)}\n'

@@ -81,6 +81,12 @@ ROWS = (
     Row("away lag", "Valkey frozen for a minute: the latest piece of 10 streams", "s", 1.5),
     Row("away submit", "the slowest of 30 submissions meanwhile", "ms", 500),
     Row("away ended", "until all of these have run, once it is back", "s", 15),
+    Row("capacity accepts", "a second of a web process: runs accepted", ""),
+    Row("capacity events", "events sent to readers", ""),
+    Row("capacity runs", "a second of a worker: trivial runs", ""),
+    Row("capacity heard", "pieces of text recorded", ""),
+    Row("capacity calls", "a second of an MCP server: files saved", ""),
+    Row("capacity memory", "a run that is at work, in its worker", "KiB"),
     Row("connections", "an open, silent stream", "KiB", 60),
     Row("connections opened", "1,000 of them opened in", "s"),
 )

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.warm`: how long it takes until a CLI asks its model, cold, warm, and by itself."""
+"""`make bench PART=warm`: how long it takes until a CLI asks its model, cold, warm, and by itself."""
 
 import argparse
 import os

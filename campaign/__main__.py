@@ -72,7 +72,7 @@ class Plan:
 def settings(env: Mapping[str, str], folder: Path) -> dict[str, str]:
     """A campaign's own, beside those of its record; the port is the same after each crash, for readers come back."""
     clocks = {"PYTHONPATH": str(CRASHING), "LONGWICK_CLOCKS": str(folder / "clocks")}
-    return {**TIMES, **clocks, **env, "LONGWICK_PORT": str(free_port())}
+    return {**TIMES, **clocks, **env, "LONGWICK_SANDBOX": "auto", "LONGWICK_PORT": str(free_port())}
 
 
 def campaign(stack: Stack, postgres: Postgres | None, plan: Plan) -> Report:

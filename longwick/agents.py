@@ -10,8 +10,9 @@ from pathlib import Path
 
 from pydantic import BaseModel, Field, ValidationError
 
-from longwick import binaries
+from longwick import binaries, isolation
 from longwick.errors import BadSetting
+from longwick.prices import Price
 from longwick.profiles import HERE, Profile
 from longwick.settings import Settings, is_loopback
 
@@ -47,6 +48,7 @@ BUILT_IN: Mapping[str, Profile] = {
 
 class _AgentsFile(BaseModel, extra="forbid"):
     agents: dict[str, Profile] = Field(default_factory=dict)
+    prices: dict[str, Price] = Field(default_factory=dict)
 
 
 class Roster(Mapping[str, Profile]):
@@ -96,28 +98,29 @@ def load(settings: Settings) -> Mapping[str, Profile]:
     Raises:
         BadSetting: the agents file cannot be read or used, or the default agent is none of these.
     """
-    agents = {**BUILT_IN, **(_read(settings.agents_file) if settings.agents_file else {})}
+    listed = _read(settings.agents_file) if settings.agents_file else _AgentsFile()
+    agents = {**BUILT_IN, **listed.agents}
     if settings.default_agent and settings.default_agent not in agents:
         raise BadSetting(
             f"LONGWICK_DEFAULT_AGENT: there is no agent {settings.default_agent!r}, only {', '.join(agents)}"
         )
     found = {"claude": binaries.find_claude(settings), "codex": binaries.find_codex(settings)}
-    return {agent: _placed(profile, found, settings) for agent, profile in agents.items()}
+    return {agent: _placed(profile, found, listed.prices, settings) for agent, profile in agents.items()}
 
 
-def _placed(profile: Profile, found: Mapping[str, str | None], settings: Settings) -> Profile:
+def _placed(profile: Profile, found: Mapping[str, str | None], prices: dict[str, Price], settings: Settings) -> Profile:
     """The profile with what is known of this host."""
     program = found.get(profile.adapter)
     command = profile.command or ([program] if program else [])
     refused = ""
-    # What an agent over ACP may do with its own tools, nobody can tell it.
-    has_tools = profile.kind == "coding" or profile.adapter == "acp"
-    if has_tools and not (settings.allow_unsandboxed and is_loopback(settings.host)):
+    kept = isolation.of(settings.sandbox)
+    if profile.has_tools and not kept.bwrap and not (settings.allow_unsandboxed and is_loopback(settings.host)):
         refused = (
-            "it could read and change whatever this server's user can; where that is yours alone, and the server "
-            "listens on loopback only, LONGWICK_ALLOW_UNSANDBOXED=1 lets it run"
+            f"there is no sandbox for it here ({kept.reason}), and without one it could read and change whatever this "
+            "server's user can; where that is yours alone, and the server listens on loopback only, "
+            "LONGWICK_ALLOW_UNSANDBOXED=1 lets it run"
         )
-    return profile.model_copy(update={"command": command, "refused": refused})
+    return profile.model_copy(update={"command": command, "refused": refused, "prices": prices})
 
 
 def _stamp(path: Path | None) -> tuple[int, int, int] | None:
@@ -129,7 +132,7 @@ def _stamp(path: Path | None) -> tuple[int, int, int] | None:
     return about and (about.st_mtime_ns, about.st_size, about.st_ino)
 
 
-def _read(path: Path) -> dict[str, Profile]:
+def _read(path: Path) -> _AgentsFile:
     try:
         found = _AgentsFile.model_validate(tomllib.loads(path.read_text(encoding="utf-8-sig")))
     except OSError as error:
@@ -146,10 +149,16 @@ def _read(path: Path) -> dict[str, Profile]:
             "(docs/agents.md shows what an agent needs)"
         ) from error
     here = str(path.parent)
-    return {
-        agent: profile.model_copy(update={"command": [part.replace(HERE, here) for part in profile.command]})
+    agents = {
+        agent: profile.model_copy(
+            update={
+                "command": [part.replace(HERE, here) for part in profile.command],
+                "reads": [part.replace(HERE, here) for part in profile.reads],
+            }
+        )
         for agent, profile in found.agents.items()
     }
+    return found.model_copy(update={"agents": agents})
 
 
 def _line_of(path: Path, loc: tuple[int | str, ...]) -> str:

@@ -67,15 +67,15 @@ def keep_blob(db: Db, *stored: Stored) -> None:
     now = utc_now()
     # In one order, so that two who note the same do not wait for each other.
     noted = [
-        {"sha256": sha256, "size": size, "created_at": now}
+        {"sha256": sha256, "size": size, "created_at": now, "used_at": now}
         for sha256, size in sorted({each.sha256: each.size for each in stored}.items())
     ]
     db.execute(_NOTE_BLOB[db.get_bind().dialect.name], noted)
 
 
 _NOTE_BLOB = {
-    "sqlite": sqlite.insert(Blob).on_conflict_do_nothing(),
-    "postgresql": postgresql.insert(Blob).on_conflict_do_nothing(),
+    name: noted.on_conflict_do_update(index_elements=["sha256"], set_={"used_at": noted.excluded.used_at})
+    for name, noted in (("sqlite", sqlite.insert(Blob)), ("postgresql", postgresql.insert(Blob)))
 }
 
 

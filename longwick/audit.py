@@ -16,7 +16,18 @@ from longwick.database import Database, Db
 from longwick.errors import NotFound
 from longwick.events import TERMINAL_EVENTS, Batch, EventType
 from longwick.kinds import ApprovalStatus, ArtifactType, OnWorkerLost, Role, RunStatus
-from longwick.models import AgentSession, Approval, Artifact, Blob, Lease, Message, Run, RunEvents, WorkspaceState
+from longwick.models import (
+    AgentSession,
+    Approval,
+    Artifact,
+    Blob,
+    Lease,
+    Message,
+    Run,
+    RunEvents,
+    Thread,
+    WorkspaceState,
+)
 from longwick.storage import CHUNK, Storage
 from longwick.workspaces import read_manifest
 
@@ -80,7 +91,7 @@ def audit_run(database: Database, run_id: str) -> tuple[int, list[Violation]]:
 
 def differences(database: Database, run_id: str, seen: Sequence[Json]) -> list[Violation]:
     """Where what a reader has seen of a run, from its first event on, is not what the record has."""
-    log, violations = database.read(lambda db: _log(db, run_id))
+    log, violations = database.read(lambda db: _log(db, db.get_one(Run, run_id)))
     for position, (event, recorded) in enumerate(zip(seen, log, strict=False), 1):
         if event != recorded:
             return [*violations, Violation(run_id, "view", f"event {position} was seen as {event}, and is {recorded}")]
@@ -104,14 +115,18 @@ def _ids(database: Database, column: Any) -> Iterator[str]:
 
 
 def _audit_run(db: Db, run_id: str) -> tuple[int, list[Violation]]:
-    run = db.get_one(Run, run_id)
-    log, violations = _log(db, run_id)
+    run = db.get(Run, run_id)
+    if run is None or db.get_one(Thread, run.thread_id).removed_at:
+        # Old threads go while others are looked at, and piece by piece.
+        return 0, []
+    log, violations = _log(db, run)
 
     def check(holds: bool, promise: str, words: str) -> None:
         if not holds:
             violations.append(Violation(run_id, promise, words))
 
-    check(run.last_seq == len(log), "dense", f"the run has {len(log)} events and counts {run.last_seq}")
+    last = log[-1]["seq"] if log else 0
+    check(run.last_seq == last, "dense", f"the newest event of the run is {last}, and it counts {run.last_seq}")
     _check_end(run, log, check)
     _check_attempts(run, log, check)
     if run.status.terminal:
@@ -123,29 +138,41 @@ def _audit_run(db: Db, run_id: str) -> tuple[int, list[Violation]]:
     return len(log), violations
 
 
-def _log(db: Db, run_id: str) -> tuple[list[Json], list[Violation]]:
-    """The run's events in order, and where their positions are not 1, 2, 3, ..."""
+def _log(db: Db, run: Run) -> tuple[list[Json], list[Violation]]:
+    """The run's events in order, and where their positions are not 1, 2, 3, ...; where it is compacted, they grow."""
     rows = db.execute(
         select(RunEvents.first_seq, RunEvents.last_seq, RunEvents.body)
-        .where(RunEvents.run_id == run_id)
+        .where(RunEvents.run_id == run.id)
         .order_by(RunEvents.last_seq)
     )
     log: list[Json] = []
     violations = []
+    at = 0
     for first, last, body in rows:
-        placed = Batch(run_id, first, last, body).after(0)
-        expected = list(range(len(log) + 1, len(log) + 1 + len(placed)))
-        if [seq for seq, _ in placed] != expected or (first, last) != (expected[0], expected[-1]):
-            words = f"a batch is said to hold events {first} to {last}, where {expected[0]} should follow"
-            violations.append(Violation(run_id, "dense", words))
-        log += [json.loads(line) for _, line in placed]
+        lines = Batch(run.id, first, last, body).after(0)
+        placed = [seq for seq, _ in lines]
+        if last <= run.compacted_through:
+            expected = f"some after {at}"
+            well = at < first <= placed[0] and placed[-1] <= last and placed == sorted(set(placed))
+        else:
+            at = max(at, run.compacted_through)
+            expected = f"{at + 1} and so on"
+            well = first == at + 1 and placed == list(range(first, last + 1))
+        if not well:
+            words = f"a batch is said to hold events {first} to {last} and has {placed}, where {expected} should follow"
+            violations.append(Violation(run.id, "dense", words))
+        log += [json.loads(line) for _, line in lines]
+        at = last
+    if run.compacted_through and not run.status.terminal:
+        violations.append(Violation(run.id, "dense", f"{run.status.value}, and compacted"))
     return log, violations
 
 
 def _check_end(run: Run, log: Sequence[Json], check: Check) -> None:
-    ends = [(place, event["type"]) for place, event in enumerate(log, 1) if event["type"] in TERMINAL_EVENTS]
-    expected = [(len(log), _ENDS[run.status])] if run.status.terminal else []
-    check(ends == expected, "one end", f"the run is {run.status.value}, and its log has the ends {ends} of {len(log)}")
+    ends = [(event["seq"], event["type"]) for event in log if event["type"] in TERMINAL_EVENTS]
+    expected = [(log[-1]["seq"], _ENDS[run.status])] if run.status.terminal and log else []
+    check(ends == expected, "one end", f"the run is {run.status.value}, and its log has the ends {ends}")
+    check(bool(log), "one end", "its log is empty")
     check((run.finished_at is not None) == run.status.terminal, "one end", f"{run.status.value}, {run.finished_at=}")
 
 
@@ -225,6 +252,8 @@ def _audit_blob(database: Database, storage: Storage, sha256: str) -> Iterator[V
         return size, list(db.scalars(wrong))
 
     size, wrong = database.read(read)
+    if size is None:
+        return
     yield from (Violation(artifact_id, "bytes", f"its size is not that of its {size} bytes") for artifact_id in wrong)
     digest, found = hashlib.sha256(), 0
     try:
@@ -233,7 +262,8 @@ def _audit_blob(database: Database, storage: Storage, sha256: str) -> Iterator[V
                 digest.update(chunk)
                 found += len(chunk)
     except NotFound:
-        yield Violation(sha256, "bytes", "the record knows these bytes, and storage has none")
+        if database.read(lambda db: db.get(Blob, sha256)):
+            yield Violation(sha256, "bytes", "the record knows these bytes, and storage has none")
         return
     if (digest.hexdigest(), found) != (sha256, size):
         yield Violation(sha256, "bytes", f"storage has {found} other bytes, of {size}")
@@ -242,17 +272,20 @@ def _audit_blob(database: Database, storage: Storage, sha256: str) -> Iterator[V
 def _audit_workspace(database: Database, storage: Storage, state_id: str) -> Iterator[Violation]:
     """What a thread's folder lacks; that storage has what the record lists is looked at blob by blob."""
 
-    def find(db: Db) -> tuple[WorkspaceState, Run]:
-        state = db.get_one(WorkspaceState, state_id)
-        return state, db.get_one(Run, state.run_id)
+    def find(db: Db) -> Any:
+        both = select(WorkspaceState, Run).join(Run, Run.id == WorkspaceState.run_id)
+        return db.execute(both.where(WorkspaceState.id == state_id)).one_or_none()
 
-    state, run = database.read(find)
+    if (found := database.read(find)) is None:
+        return
+    state, run = found
     if (run.thread_id, max(run.attempt, state.attempt)) != (state.thread_id, run.attempt):
         yield Violation(state_id, "fence", f"it is said to be of attempt {state.attempt} of {run.id}, which had none")
     try:
         manifest = read_manifest(storage, state)
     except NotFound as error:
-        yield Violation(state_id, "bytes", f"it cannot be restored: {error}")
+        if database.read(find):
+            yield Violation(state_id, "bytes", f"it cannot be restored: {error}")
         return
     wanted = {file.sha256: file.size for file in manifest.files.values()}
     listed: dict[str, int] = {}

@@ -5,6 +5,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterable
+from functools import cached_property
 from typing import Self
 
 from redis import Redis
@@ -12,7 +13,9 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
-from longwick import metrics
+from longwick import metrics, seals
+from longwick.database import Database
+from longwick.errors import LongwickError
 from longwick.events import Batch
 from longwick.news import News
 
@@ -62,9 +65,10 @@ def decode(run_id: str, message: bytes) -> Batch:
 class Publisher:
     """A thread that tells committed batches; a Redis that is slow, frozen or gone never holds up a commit."""
 
-    def __init__(self, redis_url: str) -> None:
+    def __init__(self, redis_url: str, database: Database) -> None:
         self._redis = connect(redis_url)
-        self._waiting: deque[tuple[str, bytes]] = deque(maxlen=WAITING_BATCHES)
+        self._database = database
+        self._waiting: deque[tuple[float, str, bytes]] = deque(maxlen=WAITING_BATCHES)
         self._wake = threading.Event()
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
@@ -93,7 +97,7 @@ class Publisher:
         if len(self._waiting) == WAITING_BATCHES:
             self.dropped += 1
             metrics.LIVE_COPIES_DROPPED.inc()
-        self._waiting.append((channel, message))
+        self._waiting.append((time.monotonic(), channel, message))
         self._wake.set()
 
     def _run(self) -> None:
@@ -104,10 +108,11 @@ class Publisher:
             try:
                 if self._drain():
                     failing = False
-            except (RedisError, OSError) as error:
-                metrics.REDIS_FAILURES.labels("publish").inc()
+            except (RedisError, OSError, LongwickError) as error:
+                if not isinstance(error, LongwickError):
+                    metrics.REDIS_FAILURES.labels("publish").inc()
                 if not failing:
-                    log.warning("redis takes no live copies, readers fall back on the record: %s", error)
+                    log.warning("no live copies can be told, readers fall back on the record: %s", error)
                 failing = True
                 if self._stopping:
                     return
@@ -115,14 +120,26 @@ class Publisher:
                 # By now the readers have found these in the record.
                 metrics.LIVE_COPIES_DROPPED.inc(len(self._waiting))
                 self._waiting.clear()
+            except Exception:
+                log.exception("telling live copies failed")
+                time.sleep(PAUSE_SECONDS)
 
     def _drain(self) -> bool:
         """Tell all that waits; whether there was anything."""
         told = False
         while self._waiting:
+            committed_at = self._waiting[0][0]
             with self._redis.pipeline(transaction=False) as pipeline:
                 for _ in range(min(PIPELINE, len(self._waiting))):
-                    pipeline.publish(*self._waiting.popleft())
+                    _, channel, message = self._waiting.popleft()
+                    # News is only a reason to look at the record, whoever gives it.
+                    news = channel == NEWS_CHANNEL
+                    pipeline.publish(channel, message if news else seals.sealed(self._key, channel, message))
                 pipeline.execute(raise_on_error=False)
+            metrics.PUBLISH_SECONDS.observe(time.monotonic() - committed_at)
             told = True
         return told
+
+    @cached_property
+    def _key(self) -> bytes:
+        return self._database.read(seals.find_key)

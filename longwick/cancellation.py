@@ -4,7 +4,7 @@ import contextlib
 
 from sqlalchemy import func, update
 
-from longwick import events, outcomes, runs, sessions, threads, transcript
+from longwick import events, outcomes, runs, sessions, spending, threads, transcript
 from longwick.database import Db, announce, utc_now
 from longwick.errors import Conflict
 from longwick.kinds import Role, RunStatus
@@ -46,7 +46,7 @@ def request_all(db: Db, owner: str, thread_id: str) -> None:
 
 def _end(db: Db, run: Run) -> Run | None:
     """End a run that no worker has; what earlier attempts have shown is kept."""
-    now = utc_now()
+    now, noted = utc_now(), run.cost_usd
     shown = transcript.of_run(db, run.id)
     outcome = outcomes.cut_short(RunStatus.CANCELLED, shown)
     cancelled = events.transition(
@@ -65,6 +65,7 @@ def _end(db: Db, run: Run) -> Run | None:
         if outcome.text:
             threads.add_message(db, cancelled, Role.ASSISTANT, outcome.text, partial=True)
         runs.release(db, cancelled)
+        spending.note(db, cancelled, noted)
     return cancelled
 
 

@@ -2,8 +2,13 @@
 
 from datetime import UTC, datetime
 from enum import StrEnum
+from typing import Any
 
-from sqlalchemy import DateTime, Dialect, Enum, TypeDecorator
+from sqlalchemy import JSON, DateTime, Dialect, Enum, TypeDecorator
+
+from longwick.kinds import ApprovalStatus, ArtifactType, OnWorkerLost, Role, RunKind, RunStatus
+
+JsonObject = dict[str, Any]
 
 
 class Timestamp(TypeDecorator[datetime]):
@@ -28,3 +33,11 @@ def text_enum(kind: type[StrEnum]) -> Enum:
         create_constraint=False,
         values_callable=lambda members: [member.value for member in members],
     )
+
+
+COLUMN_TYPES: dict[Any, Any] = {
+    datetime: Timestamp,
+    JsonObject: JSON,
+    **{kind: text_enum(kind) for kind in (RunStatus, RunKind, OnWorkerLost, Role, ArtifactType, ApprovalStatus)},
+}
+"""What a column is whose type is one of these."""

@@ -11,7 +11,7 @@ from rich.console import Console
 from longwick import completion
 from longwick.attendance import Interrupts, attend, start_cancelling
 from longwick.client import Artifact, Client, Run
-from longwick.client.answers import ACTIVE
+from longwick.client.answers import ACTIVE, Used
 from longwick.errors import LongwickError
 from longwick.tables import print_lines, print_table
 from longwick.terminal import JsonView, LiveView, PipeView, View
@@ -135,6 +135,27 @@ def _in_turn(found: list[Run]) -> list[Run]:
     for run in sorted(found, key=lambda run: run.turn):
         of_thread.setdefault(run.thread_id, []).append(run)
     return [of_thread[run.thread_id].pop() for run in found]
+
+
+@app.command()
+def usage(json: Json = False) -> None:
+    """What you may have, and how much of it is used."""
+    with _client() as client:
+        found = client.usage()
+    if json:
+        typer.echo(found.model_dump_json())
+        return
+    amounts = [(name.replace("_", " "), amount) for name, amount in found if isinstance(amount, Used)]
+    print_table(
+        {
+            "WHAT": lambda row: row[0],
+            "USED": lambda row: f"{row[1].used:.15g}",
+            "LIMIT": lambda row: "none" if row[1].limit is None else f"{row[1].limit:.15g}",
+        },
+        amounts,
+    )
+    tokens, resets = sum(found.tokens_today.values()), found.resets_at.astimezone()
+    typer.echo(f"{tokens} tokens today, which ends {resets:%Y-%m-%d %H:%M}", err=True)
 
 
 @app.command()

@@ -34,6 +34,9 @@ BUSY_SECONDS = 5.0
 POOL_WAIT_SECONDS = 5.0
 LOCK_WAIT_SECONDS = 5.0
 STATEMENT_SECONDS = 10.0
+HOLD_SECONDS = 5.0
+"""How long a transaction may say nothing before PostgreSQL ends it: what a host that vanished holds is free within a
+lease."""
 ANSWER_SECONDS = 12.0
 """Longer than PostgreSQL itself gives a statement: whoever says nothing for so long does not live."""
 SILENT_SECONDS = 1.0
@@ -96,7 +99,8 @@ class Database:
     def write(self, work: Work[T], *, lock_seconds: float = LOCK_WAIT_SECONDS) -> T:
         """Run `work` in one transaction, commit, and only then tell others what it announced.
 
-        A deadlock, or two that took the same number, is run again from the start.
+        A deadlock, two that took the same number, or a process that stood still for too long: it is run again from the
+        start.
 
         Raises:
             Unavailable: the database does not answer, or is busy for too long. Whether a COMMIT whose answer
@@ -107,9 +111,9 @@ class Database:
             try:
                 with self._answering(), _translated():
                     result, announced = self._write_once(work, lock_seconds)
-            except _Retry as retry:
+            except (_Undone, IntegrityError):
                 if attempt == ATTEMPTS:
-                    raise retry.error from retry.error.__cause__
+                    raise
                 time.sleep(random.uniform(0, 0.01 * 2**attempt))  # noqa: S311 - spreads rivals, hides nothing
                 continue
             if announced:
@@ -140,17 +144,15 @@ class Database:
             raise
 
     def dispose(self) -> None:
-        """Close all connections."""
+        """Close all connections; one that a thread still uses, when that is done with it."""
+        event.listen(self.engine, "checkin", lambda driver, pooled: pooled.close())
         self.engine.dispose()
         if self._turnstile:
             self._turnstile.close()
 
 
-class _Retry(Exception):
-    """The database undid the transaction because of a rival; the same work may succeed now."""
-
-    def __init__(self, error: Exception) -> None:
-        self.error = error
+class _Undone(Unavailable):
+    """The database undid the transaction, for a rival or after a long silence; the same work may succeed now."""
 
 
 @contextlib.contextmanager
@@ -160,21 +162,23 @@ def _translated() -> Iterator[None]:
         yield
     except PoolTimeout as error:
         raise Unavailable("all connections to the record are busy") from error
-    except IntegrityError as error:
-        raise _Retry(error) from error
     except DBAPIError as error:
         cause = error.orig
-        if isinstance(cause, psycopg.errors.DeadlockDetected | psycopg.errors.SerializationFailure):
-            unavailable = Unavailable("the record is busy")
-            unavailable.__cause__ = error
-            raise _Retry(unavailable) from error
+        if isinstance(cause, _UNDONE):
+            raise _Undone("the record is busy") from error
         if isinstance(cause, psycopg.errors.DiskFull) or _sqlite_name(cause) == "SQLITE_FULL":
             raise StorageFull("no space is left for the record") from error
-        if isinstance(cause, psycopg.OperationalError | psycopg.InterfaceError) or _sqlite_name(cause) in _PASSING:
+        if isinstance(cause, _AWAY) or _sqlite_name(cause) in _PASSING:
             raise Unavailable("the record does not answer") from error
         raise
 
 
+_UNDONE = (
+    psycopg.errors.DeadlockDetected,
+    psycopg.errors.SerializationFailure,
+    psycopg.errors.IdleInTransactionSessionTimeout,
+)
+_AWAY = (psycopg.OperationalError, psycopg.InterfaceError)
 # SQLite calls everything an operational error, a misspelt table too; these are the ones that may pass.
 _PASSING = {f"SQLITE_{name}" for name in ("BUSY", "LOCKED", "IOERR", "CANTOPEN", "PROTOCOL", "READONLY", "INTERRUPT")}
 
@@ -248,7 +252,8 @@ def _postgresql_engine(url: str, pool_size: int) -> Engine:
             "application_name": "longwick",
             "options": (
                 f"-c lock_timeout={int(LOCK_WAIT_SECONDS * 1000)}"
-                f" -c statement_timeout={int(STATEMENT_SECONDS * 1000)} -c idle_in_transaction_session_timeout=30s"
+                f" -c statement_timeout={int(STATEMENT_SECONDS * 1000)}"
+                f" -c idle_in_transaction_session_timeout={int(HOLD_SECONDS * 1000)}"
             ),
         },
     )

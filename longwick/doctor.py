@@ -1,6 +1,6 @@
 """A look at everything that Longwick needs on this machine: what is installed, reachable and safe, in words.
 
-It asks and reads; it starts, makes and repairs nothing.
+It asks and reads; it starts and repairs nothing, and makes nothing but an object in a bucket, to see that it may.
 """
 
 import json as jsonlib
@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -21,7 +22,7 @@ from rich.table import Table
 from rich.text import Text
 from sqlalchemy.exc import SQLAlchemyError
 
-from longwick import __version__, agents, binaries, schema, valkey
+from longwick import __version__, agents, binaries, exposure, isolation, schema, valkey
 from longwick.audit import Audited, audit
 from longwick.broadcast import connect
 from longwick.client import Client
@@ -29,7 +30,7 @@ from longwick.database import Database
 from longwick.errors import BadSetting, LongwickError
 from longwick.profiles import Profile
 from longwick.settings import Settings, is_loopback
-from longwick.storage import FolderStorage
+from longwick.storage import find_fault, storage_of
 from longwick.wording import clean, size_of
 
 PROGRAM_SECONDS = 10.0
@@ -72,7 +73,13 @@ def examine(data_dir: Path | None = None) -> Iterator[Finding]:
     yield _address(settings)
     yield from _data_dir(settings.data_dir)
     yield _space(settings.data_dir)
-    yield _record(settings)
+    record = _record(settings)
+    yield record
+    if record.level is Level.OK:
+        yield _entrance(settings)
+    if settings.storage_url:
+        fault = find_fault(storage_of(settings))
+        yield Finding("files", Level.WRONG if fault else Level.OK, fault or "the object store takes them")
     yield from _redis(settings)
     yield from _server(settings)
 
@@ -90,7 +97,7 @@ def examine_record(data_dir: Path | None = None) -> Iterator[Finding]:
         return
     database, audited, kept = Database(settings.database), Audited(), True
     try:
-        for violation in audit(database, FolderStorage(settings.blobs), audited):
+        for violation in audit(database, storage_of(settings), audited):
             kept = False
             yield Finding("audit", Level.WRONG, f"{violation.subject}: {violation.promise}: {violation.words}")
     except LongwickError as error:
@@ -129,6 +136,8 @@ def _programs(settings: Settings) -> Iterator[Finding]:
         yield Finding("valkey", Level.OK, "not needed: LONGWICK_REDIS_URL names a server")
     else:
         yield _program("valkey", lambda: [str(valkey._server_binary()), "--version"])
+    kept = isolation.of(settings.sandbox)
+    yield Finding("sandbox", Level.OK if kept.bwrap else Level.CARE, kept.bwrap or f"agents have none: {kept.reason}")
     yield _program("setpriv", lambda: [valkey._setpriv(), "--pdeathsig", "KILL", "--", "true"])
 
 
@@ -147,14 +156,22 @@ def _program(name: str, command: Callable[[], list[str]]) -> Finding:
 
 
 def _address(settings: Settings) -> Finding:
-    try:
-        settings.check_bind(settings.host)
-    except BadSetting as error:
-        return Finding("address", Level.WRONG, error.detail)
     if is_loopback(settings.host):
         return Finding("address", Level.OK, f"{settings.host} can be reached from this machine only")
-    told = "LONGWICK_TRUST_NETWORK takes all who reach it for the owner"
-    return Finding("address", Level.CARE, f"{settings.host} can be reached from other machines, and {told}")
+    words = f"{settings.host} can be reached from other machines: keys travel in the clear but behind a proxy with TLS"
+    return Finding("address", Level.CARE, words)
+
+
+def _entrance(settings: Settings) -> Finding:
+    """Who may get in; to be asked of a record that is well."""
+    database = Database(settings.database)
+    try:
+        exposure.check_bind(settings, settings.host, database)
+        return Finding("entrance", Level.OK, f"lets in {exposure.in_words(settings, database)}")
+    except LongwickError as error:
+        return Finding("entrance", Level.WRONG, error.detail)
+    finally:
+        database.dispose()
 
 
 def _data_dir(folder: Path) -> Iterator[Finding]:
@@ -189,16 +206,16 @@ def _space(folder: Path) -> Finding:
 
 def _record(settings: Settings) -> Finding:
     try:
-        database = Database(settings.database)
-        shown = database.url.render_as_string(hide_password=True)
-        # A look would make the file.
-        if database.sqlite and not Path(database.url.database or "").exists():
-            return Finding(
-                "record", Level.CARE, f"{shown} is not there yet; `longwick up` or `longwick migrate` makes it"
-            )
-        database.read(lambda db: db.connection())
-        current, newest = schema.current(database), schema.newest()
-        database.dispose()
+        with ExitStack() as leaving:
+            database = Database(settings.database)
+            leaving.callback(database.dispose)
+            shown = database.url.render_as_string(hide_password=True)
+            # A look would make the file.
+            if database.sqlite and not Path(database.url.database or "").exists():
+                words = f"{shown} is not there yet; `longwick up` or `longwick migrate` makes it"
+                return Finding("record", Level.CARE, words)
+            database.read(lambda db: db.connection())
+            current, newest = schema.current(database), schema.newest()
     except LongwickError as error:
         return Finding("record", Level.WRONG, error.detail)
     except SQLAlchemyError as error:

@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Self
 
-from longwick import passwords, schema, seams
+from longwick import exposure, passwords, schema, seams
 from longwick.database import Database
 from longwick.errors import BadSetting, LongwickError, Unavailable
 from longwick.settings import Settings
@@ -27,7 +27,7 @@ READY_SECONDS = 60.0
 STOP_SECONDS = 10.0
 DRAIN_SECONDS = 5.0
 LOOK_SECONDS = 0.1
-PAUSES_SECONDS = (0.1, 0.5, 1.0, 2.0, 5.0, 10.0)
+PAUSES_SECONDS: tuple[float, ...] = (0.1, 0.5, 1.0, 2.0, 5.0, 10.0)
 CALM_SECONDS = 30.0
 """A process that ran for so long before it ended is started again without a pause."""
 LOG_BYTES = 10 * 2**20
@@ -132,10 +132,9 @@ def up(
     """Run everything until Ctrl-C or SIGTERM; `say` is told what happens, `when_ready` the URL once it answers.
 
     Raises:
-        BadSetting: the data dir is in use, the address is taken or not loopback, or a tier refuses its settings.
+        BadSetting: the data dir is in use, the address is taken or open to others, or a tier refuses its settings.
         Unavailable: a part does not start.
     """
-    settings.check_bind(settings.host)
     began = time.monotonic()
     with ExitStack() as stack:
         stop = stack.enter_context(Stop())
@@ -148,6 +147,8 @@ def up(
             valkey = stack.enter_context(Valkey(settings.data_dir / "valkey"))
             say(f"Valkey answers (pid {valkey.pid})")
         seams.passed("launching")
+        # Somebody waits at the terminal.
+        drain_seconds = settings.drain_seconds if "drain_seconds" in settings.model_fields_set else DRAIN_SECONDS
         settings = settings.model_copy(
             update={
                 "redis_url": settings.redis_url or (valkey.url if valkey else ""),
@@ -155,10 +156,7 @@ def up(
                 "mcp_url": f"http://127.0.0.1:{_port(mcp_socket)}/mcp",
                 "port": _port(web_socket),
                 "worker_metrics_port": settings.worker_metrics_port or _free_port(),
-                # Somebody waits at the terminal.
-                "drain_seconds": settings.drain_seconds
-                if "drain_seconds" in settings.model_fields_set
-                else DRAIN_SECONDS,
+                "drain_seconds": drain_seconds,
             }
         )
         mcp = Tier("mcp", "mcp_server", ["--fd", str(mcp_socket.fileno())], settings, mcp_socket)
@@ -170,6 +168,7 @@ def up(
         database = Database(settings.database)
         _wait_for_record(database, stop, say)
         schema.upgrade(database)
+        exposure.check_bind(settings, settings.host, database)
         database.dispose()
         say("the record is at the newest schema")
         web.start()
@@ -184,8 +183,9 @@ def up(
             if with_flower:
                 # Last, as nothing that only watches may hold up the others.
                 tiers.append(stack.enter_context(_flower(settings, say)))
-            others = [f"http://127.0.0.1:{port}/metrics" for port in (_port(mcp_socket), settings.worker_metrics_port)]
-            say(f"metrics: {url}/metrics, {', '.join(others)} (web, MCP server, worker)")
+            of_mcp = f"http://127.0.0.1:{_port(mcp_socket)}/metrics"
+            of_worker = f"http://{settings.worker_metrics_host}:{settings.worker_metrics_port}/metrics"
+            say(f"metrics: {url}/metrics, {of_mcp}, {of_worker} (web, MCP server, worker)")
         while not stop.asked(LOOK_SECONDS):
             if valkey and not valkey.alive():
                 say("Valkey ended and is started again")

@@ -4,14 +4,18 @@ LongwickError
 ├── BadSetting             the server refuses to start
 ├── Invalid           422  a request that cannot be carried out as written
 │   ├── BadCursor     400
+│   ├── KeyInAddress  400
 │   └── BadName            an artifact's name that no file system should meet
+├── Unauthenticated   401  nobody knows who asks
+├── Forbidden         403  it is known who asks, and they may not
 ├── NotFound          404  missing, or another owner's: the two look the same
 ├── Conflict          409  the thing is in a state that does not allow this
 │   └── Fenced             a write by an attempt that no longer owns its run
 ├── TooLarge          413
 ├── TooMany           429
 └── Unavailable       503  a part that we need does not answer; try again
-    └── StorageFull   507
+    ├── StorageFull   507
+    └── StorageUnavailable
 """
 
 
@@ -48,10 +52,31 @@ class BadCursor(Invalid):
     status = 400
 
 
+class KeyInAddress(Invalid):
+    """A key where logs and histories keep it."""
+
+    code = "key_in_url"
+    status = 400
+
+
 class BadName(Invalid):
     """An artifact's name that is refused."""
 
     code = "bad_name"
+
+
+class Unauthenticated(LongwickError):
+    """What must be shown to come in was not shown, or is worth nothing."""
+
+    code = "unauthenticated"
+    status = 401
+
+
+class Forbidden(LongwickError):
+    """Whoever asks may not do this."""
+
+    code = "forbidden"
+    status = 403
 
 
 class NotFound(LongwickError):
@@ -82,10 +107,14 @@ class TooLarge(LongwickError):
 
 
 class TooMany(LongwickError):
-    """Over a quota or a rate."""
+    """Over a quota or a rate; `retry_after` tells in how many seconds it may be worth another try."""
 
     code = "too_many"
     status = 429
+
+    def __init__(self, detail: str, *, code: str | None = None, retry_after: float = 1) -> None:
+        super().__init__(detail, code=code)
+        self.retry_after = retry_after
 
 
 class Unavailable(LongwickError):
@@ -100,3 +129,9 @@ class StorageFull(Unavailable):
 
     code = "storage_full"
     status = 507
+
+
+class StorageUnavailable(Unavailable):
+    """What keeps the bytes of files does not answer."""
+
+    code = "storage_unavailable"

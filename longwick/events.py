@@ -1,8 +1,8 @@
 """The append-only log of a run: its vocabulary, its two doors, and how it is read.
 
 Doors: `append` is for the attempt that runs, `transition` for every change of a run's status, and of one that waits.
-There is no third:
-nothing else writes `run_events`, `runs.last_seq` or `runs.status`.
+There is no third: nothing else writes `run_events`, `runs.last_seq` or `runs.status`. (What is over is compacted, and
+removed when it is old: longwick/compaction.py, longwick/retention.py.)
 """
 
 import json
@@ -22,6 +22,11 @@ from longwick.models import JsonObject, Run, RunEvents
 
 # In ASCII JSON a character takes up to six bytes, and a delta stays below 64 KiB.
 DELTA_CHARACTERS = 10_000
+PAGE_BYTES = 2**20
+"""So much of a log is read, or written anew in one transaction, at a time; and what is over it of one batch."""
+
+# The table, not the class: there are no objects for the ORM to keep, and it would read all rows before it gave one.
+_TABLE = RunEvents.metadata.tables[RunEvents.__tablename__]
 
 
 class EventType(StrEnum):
@@ -81,6 +86,9 @@ def notice(level: str, code: str, message: str) -> Event:
     return Event(EventType.NOTICE, {"level": level, "code": code, "message": message})
 
 
+_AT, _AT_CHARACTERS = ',"at":"', len("2026-11-22T13:22:49.494Z")
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
     """Consecutive committed events of one run: `lines[i]` is an event as JSON text."""
@@ -90,6 +98,13 @@ class Batch:
     last_seq: int
     body: str
     terminal: bool = False
+
+    @property
+    def at(self) -> datetime:
+        """When its last event happened."""
+        newest = self.body.rindex("\n") + 1 if "\n" in self.body else 0
+        start = self.body.index(_AT, newest) + len(_AT)
+        return datetime.fromisoformat(self.body[start : start + _AT_CHARACTERS])
 
     def after(self, seq: int) -> list[tuple[int, str]]:
         """(seq, JSON text) of each event past `seq`, in order."""
@@ -190,6 +205,8 @@ def transition(
     if moved is not None:
         taken = Append(run_id, moved.attempt, [event.encoded_tail() for event in events])
         _store(db, [taken], {run_id: _batch(taken, moved.last_seq - len(events), terminal=to.terminal)})
+        if to.terminal:
+            announce(db, moved)
     return moved
 
 
@@ -217,11 +234,11 @@ def read(db: Db, run_id: str, after: int, limit: int = 200, enough_bytes: int = 
     batches = []
     size = 0
     wanted = (
-        select(RunEvents.first_seq, RunEvents.last_seq, RunEvents.body)
-        .where(RunEvents.run_id == run_id, RunEvents.last_seq > after)
-        .order_by(RunEvents.last_seq)
+        select(_TABLE.c.first_seq, _TABLE.c.last_seq, _TABLE.c.body)
+        .where(_TABLE.c.run_id == run_id, _TABLE.c.last_seq > after)
+        .order_by(_TABLE.c.last_seq)
         .limit(limit)
-        # A few at a time: a batch may have a megabyte.
+        # One, then a few at a time: a batch may have a megabyte.
         .execution_options(stream_results=True, max_row_buffer=32)
     )
     with db.execute(wanted) as rows:
@@ -239,8 +256,7 @@ def _batch(taken: Append, before: int, *, terminal: bool = False) -> Batch:
     return Batch(taken.run_id, before + 1, before + len(lines), "\n".join(lines), terminal)
 
 
-# On the table, not the class: there are no objects for the ORM to keep.
-_INSERT = insert(RunEvents.metadata.tables[RunEvents.__tablename__])
+_INSERT = insert(_TABLE)
 
 
 def _store(db: Db, appends: Sequence[Append], batches: dict[str, Batch]) -> None:

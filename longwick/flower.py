@@ -98,10 +98,10 @@ def in_words(summary: dict[str, Any], code: str) -> str:
 
 
 def _listen(settings: Settings, host: str) -> socket.socket:
-    if not (is_loopback(host) or settings.trust_network):
+    if not (is_loopback(host) or settings.flower_password):
         raise BadSetting(
-            f"--host: {host} can be reached from other machines, and the password would travel there in the clear. "
-            "Use 127.0.0.1, and a tunnel (ssh -L) to reach it from elsewhere."
+            f"--host: {host} can be reached from other machines, and the password would travel there in the clear: set "
+            "LONGWICK_FLOWER_PASSWORD if you mean it. Or use 127.0.0.1, and a tunnel (ssh -L) to reach it."
         )
     try:
         return socket.create_server((host, settings.flower_port))

@@ -4,18 +4,24 @@ Choosing is fair to owners, keeps lanes and agents within what the living worker
 run whose hint must be lost.
 """
 
+import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from heapq import heapify, heappop, heappush
 from typing import Any
 
-from sqlalchemy import Select, and_, bindparam, func, or_, select, update
+from sqlalchemy import Select, and_, bindparam, func, or_, select, union_all, update
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import aliased
 
-from longwick.backlog import IS_FIRST_OF_THREAD
+from longwick import spending
+from longwick.accounts import OwnerTurn
+from longwick.backlog import IS_FIRST_OF_THREAD, IS_HINTED, IS_QUEUED, IS_RUNNING
 from longwick.database import Database, Db, utc_now
 from longwick.kinds import RunKind, RunStatus
+from longwick.limits import NO_LIMITS, Limits, of_owner
 from longwick.models import JsonObject, Run, Worker
 
 LANES = tuple(RunKind)
@@ -29,55 +35,130 @@ class Hint:
 
     run_id: str
     lane: RunKind
+    owner: str
 
 
-def take_hints(database: Database) -> list[Hint]:
+def take_hints(database: Database, usual: Limits = NO_LIMITS) -> list[Hint]:
     """The runs that are next, marked as hinted. Choosing takes a while, and so holds up no writer."""
-    chosen = {hint.run_id: hint for hint in database.read(choose_hints)}
+    chosen = {hint.run_id: hint for hint in database.read(lambda db: choose_hints(db, usual))}
     if not chosen:
         return []
-    return [chosen[run_id] for run_id in database.write(lambda db: _mark(db, list(chosen)))]
+
+    def take(db: Db) -> list[Hint]:
+        taken = [chosen[run_id] for run_id in _mark(db, list(chosen))]
+        _note_turns(db, taken)
+        return taken
+
+    return database.write(take)
 
 
-def choose_hints(db: Db) -> list[Hint]:
-    """The runs that are next: heads of their threads, owners in turn, as lanes have room."""
+def choose_hints(db: Db, usual: Limits = NO_LIMITS) -> list[Hint]:
+    """The runs that are next: heads of their threads, owners in turn, as lanes, agents and owners have room."""
     chosen: list[Hint] = []
     workers = db.execute(_WORKERS).all()
-    outstanding = {(lane, agent): count for lane, agent, count in db.execute(_OUTSTANDING, _due_when())}
-    agent_room = _agent_room([agents for _, agents in workers], outstanding)
+    rows = db.execute(_OUTSTANDING, _due_when())
+    outstanding = [Outstanding(row.kind, row.owner, row.agent, row.number) for row in rows]
+    rooms = Rooms(db, usual, [agents for _, agents in workers], outstanding)
     for lane in LANES:
-        taken = sum(count for (kind, _), count in outstanding.items() if kind is lane)
-        room = sum(capacity.get(lane.value, 0) for capacity, _ in workers) - taken
+        of_lane: Counter[str] = Counter()
+        for some in outstanding:
+            if some.lane is lane:
+                of_lane[some.owner] += some.count
+        room = sum(capacity.get(lane.value, 0) for capacity, _ in workers) - of_lane.total()
         if room > 0:
-            chosen += [Hint(run_id, lane) for run_id in _next_in_turn(db, lane, room, agent_room)]
+            chosen += _next_in_turn(db, lane, room, of_lane, rooms)
     return chosen
 
 
-def _agent_room(listed: Sequence[JsonObject], outstanding: Mapping[tuple[RunKind, str], int]) -> dict[str, int]:
-    """Agent -> how many more of its runs may be outstanding, for the agents that have a limit."""
-    room: Counter[str] = Counter()
-    for agents in listed:
-        room.update({name: about["concurrency"] for name, about in agents.items() if about["concurrency"]})
-    return {
-        name: limit - sum(count for (_, agent), count in outstanding.items() if agent == name)
-        for name, limit in room.items()
-    }
+@dataclass(frozen=True, slots=True)
+class Outstanding:
+    """How many runs are hinted at or at work."""
+
+    lane: RunKind
+    owner: str
+    agent: str
+    count: int
 
 
-def _next_in_turn(db: Db, lane: RunKind, room: int, agent_room: dict[str, int]) -> list[str]:
-    """Ids of the runs that are next: each owner's first before anyone's second, counting what an owner has running.
+class Rooms:
+    """How many more runs may be outstanding, of an agent and of an owner."""
 
-    Takes from `agent_room` what it chooses.
+    def __init__(self, db: Db, usual: Limits, listed: Sequence[JsonObject], outstanding: Sequence[Outstanding]) -> None:
+        self._db = db
+        self._usual = usual
+        self._owners: dict[str, float] = {}
+        self._taken: Counter[str] = Counter()
+        self._agents: Counter[str] = Counter()
+        for agents in listed:
+            self._agents.update({name: about["concurrency"] for name, about in agents.items() if about["concurrency"]})
+        for some in outstanding:
+            self._taken[some.owner] += some.count
+            if some.agent in self._agents:
+                self._agents[some.agent] -= some.count
+
+    @property
+    def full(self) -> list[str]:
+        """The agents that have no room."""
+        return [agent for agent, left in self._agents.items() if left <= 0]
+
+    def of_owner(self, owner: str) -> float:
+        """How many of an owner's; none where the day is spent."""
+        if owner not in self._owners:
+            limits = of_owner(self._db, owner, self._usual)
+            spent = spending.is_spent(self._db, owner, limits.spend_usd_per_day)
+            self._owners[owner] = 0 if spent else (limits.running or math.inf) - self._taken[owner]
+        return self._owners[owner]
+
+    def take(self, owner: str, agent: str) -> bool:
+        """Take a place of both, if there is one."""
+        if self._agents.get(agent, 1) <= 0 or self.of_owner(owner) <= 0:
+            return False
+        self._owners[owner] -= 1
+        if agent in self._agents:
+            self._agents[agent] -= 1
+        return True
+
+
+def _next_in_turn(db: Db, lane: RunKind, room: int, outstanding: Mapping[str, int], rooms: Rooms) -> list[Hint]:
+    """The runs that are next: each owner's first before anyone's second, counting what is outstanding.
+
+    Of owners who are equal in that, the one whose last turn is longest ago. So that a look costs what it finds, and not
+    what waits, each owner's line is looked at only when it is the owner's turn.
     """
-    full = [agent for agent, left in agent_room.items() if left <= 0]
-    asked = {"lane": lane, "full": full, "most": min(room, MOST_AT_ONCE), **_due_when()}
-    next_ids = []
-    for run_id, agent in db.execute(_NEXT_IN_TURN, asked):
-        if agent_room.get(agent, 1) > 0:
-            next_ids.append(run_id)
-            if agent in agent_room:
-                agent_room[agent] -= 1
-    return next_ids
+    most = min(room, MOST_AT_ONCE)
+    waiting = db.execute(_WAITING_OWNERS, {"lane": lane}).all()
+    turns = [(outstanding.get(owner, 0), turn or 0, first, owner) for owner, first, turn in waiting]
+    turn = max((turn for _, turn, _, _ in turns), default=0)
+    heapify(turns)
+    lines: dict[str, Iterator[Any]] = {}
+    asked = {"lane": lane, "full": rooms.full, "most": most, **_due_when()}
+    found: list[Hint] = []
+    while turns and len(found) < most:
+        count, _, first, owner = heappop(turns)
+        if rooms.of_owner(owner) <= 0:
+            continue
+        if owner not in lines:
+            lines[owner] = iter(db.execute(_LINE_OF_OWNER, {**asked, "owner": owner, "first": first}).all())
+        for run_id, agent in lines[owner]:
+            if rooms.take(owner, agent):
+                found.append(Hint(run_id, lane, owner))
+                turn += 1
+                heappush(turns, (count + 1, turn, first, owner))
+                break
+    return found
+
+
+def _note_turns(db: Db, hints: Sequence[Hint]) -> None:
+    """Write down, in the order given, who has had a turn."""
+    last = {lane: db.scalar(_LAST_TURN, {"lane": lane}) or 0 for lane in LANES}
+    turns = {}
+    for place, hint in enumerate(hints, 1):
+        turns[hint.owner, hint.lane] = last[hint.lane] + place
+    insert = sqlite.insert if db.get_bind().dialect.name == "sqlite" else postgresql.insert
+    # In one order, so that two who write down the same do not wait for each other.
+    for (owner, lane), turn in sorted(turns.items()):
+        new = insert(OwnerTurn).values(owner=owner, lane=lane, turn=turn)
+        db.execute(new.on_conflict_do_update(index_elements=["owner", "lane"], set_={"turn": new.excluded.turn}))
 
 
 def _mark(db: Db, run_ids: Sequence[str]) -> list[str]:
@@ -97,11 +178,16 @@ def put_back(db: Db, hints: Sequence[Hint]) -> None:
 
 def forget_hints(db: Db) -> None:
     """Make all that was hinted due again: whatever was sent is gone."""
-    _unhint(db, Run.hinted_at.is_not(None))
+    _unhint(db, IS_HINTED)
+
+
+def forget(db: Db, run_id: str) -> None:
+    """Make a run due again whose hint came when its owner had no room."""
+    _unhint(db, Run.id == run_id)
 
 
 def _unhint(db: Db, which: Any) -> None:
-    queued = select(Run.id).where(Run.status == RunStatus.QUEUED, which)
+    queued = select(Run.id).where(IS_QUEUED, which)
     locked = list(db.scalars(queued.order_by(Run.id).with_for_update(skip_locked=True, key_share=True)))
     db.execute(
         update(Run)
@@ -136,40 +222,44 @@ _DUE = or_(
     Run.hinted_at > bindparam("ahead"),
 )
 
-_OUTSTANDING = (
-    select(Run.kind, Run.agent, func.count())
-    .where(or_(Run.status == RunStatus.RUNNING, and_(Run.status == RunStatus.QUEUED, ~_DUE)))
-    .group_by(Run.kind, Run.agent)
-)
+_columns = select(Run.kind, Run.owner, Run.agent)
+_outstanding = union_all(_columns.where(IS_RUNNING), _columns.where(IS_QUEUED, IS_HINTED, ~_DUE)).subquery()
+_OUTSTANDING = select(*_outstanding.c, func.count().label("number")).group_by(*_outstanding.c)
 
 
-def _build_next_in_turn() -> Select[str, str]:
-    running = aliased(Run)
+def _build_waiting_owners() -> Select[str, str, int]:
+    # From one owner to the next over the index: they are few, and what waits may be very much.
+    in_lane = (IS_QUEUED, Run.kind == bindparam("lane", type_=Run.kind.type))
+    each = select(func.min(Run.owner).label("owner")).where(*in_lane).cte("each", recursive=True)
+    before = aliased(each)
+    further = select(func.min(Run.owner)).where(*in_lane, Run.owner > before.c.owner).scalar_subquery()
+    each = each.union_all(select(further).where(before.c.owner.is_not(None)))
+    first = select(func.min(Run.id)).where(*in_lane, Run.owner == each.c.owner).scalar_subquery()
     lane = bindparam("lane", type_=Run.kind.type)
-    busy = (
-        select(running.owner, func.count().label("count"))
-        .where(running.status == RunStatus.RUNNING, running.kind == lane)
-        .group_by(running.owner)
-        .subquery()
-    )
-    place = func.row_number().over(partition_by=Run.owner, order_by=Run.id) + func.coalesce(busy.c.count, 0)
-    heads = (
-        select(Run.id, Run.agent, place.label("place"))
-        .outerjoin(busy, busy.c.owner == Run.owner)
-        .where(
-            Run.status == RunStatus.QUEUED,
-            Run.kind == lane,
-            Run.cancel_requested_at.is_(None),
-            Run.agent.not_in(bindparam("full", expanding=True)),
-            _DUE,
-            IS_FIRST_OF_THREAD,
-        )
-        .subquery()
-    )
-    return select(heads.c.id, heads.c.agent).order_by(heads.c.place, heads.c.id).limit(bindparam("most"))
+    turn = select(OwnerTurn.turn).where(OwnerTurn.owner == each.c.owner, OwnerTurn.lane == lane).scalar_subquery()
+    return select(each.c.owner, first, turn).where(each.c.owner.is_not(None))
 
 
-_NEXT_IN_TURN = _build_next_in_turn()
+_WAITING_OWNERS = _build_waiting_owners()
+
+_LAST_TURN = select(func.max(OwnerTurn.turn)).where(OwnerTurn.lane == bindparam("lane", type_=OwnerTurn.lane.type))
+
+_LINE_OF_OWNER = (
+    select(Run.id, Run.agent)
+    .where(
+        IS_QUEUED,
+        Run.kind == bindparam("lane", type_=Run.kind.type),
+        Run.owner == bindparam("owner"),
+        # Says nothing new, but to an engine that goes through all runs by their ids: where the waiting ones begin.
+        Run.id >= bindparam("first"),
+        Run.cancel_requested_at.is_(None),
+        Run.agent.not_in(bindparam("full", expanding=True)),
+        _DUE,
+        IS_FIRST_OF_THREAD,
+    )
+    .order_by(Run.id)
+    .limit(bindparam("most"))
+)
 
 _STILL_DUE = (
     select(Run.id)

@@ -58,3 +58,12 @@ class ArtifactType(StrEnum):
 
     UPLOAD = "upload"
     GENERATED_FILE = "generated_file"
+
+
+class Scope(StrEnum):
+    """What a key may do; each stands for itself, and none reaches what is another owner's."""
+
+    READ = "read"
+    WRITE = "write"
+    ADMIN = "admin"
+    """The figures of the whole server."""

@@ -7,7 +7,7 @@ from typing import Generic, TypeVar
 
 from sqlalchemy import delete, select, text, update
 
-from longwick import outcomes, runs, seams, transcript
+from longwick import metrics, outcomes, runs, seams, traces, transcript
 from longwick.database import Database, Db, utc_now
 from longwick.events import Event, EventType
 from longwick.kinds import OnWorkerLost, RunStatus
@@ -75,25 +75,29 @@ def living_workers(db: Db) -> Sequence[Worker]:
 _BEAT = {
     "sqlite": text(
         """
-        UPDATE leases SET beat = beat + 1
-        FROM (SELECT value ->> 'id' AS id, value ->> 'attempt' AS attempt FROM json_each(:held)) AS h
+        UPDATE leases SET beat = beat + 1, cost_usd = coalesce(h.cost, leases.cost_usd)
+        FROM (SELECT value ->> 'id' AS id, value ->> 'attempt' AS attempt, value ->> 'cost' AS cost
+              FROM json_each(:held)) AS h
         WHERE leases.run_id = h.id AND leases.attempt = h.attempt
         RETURNING leases.run_id
         """
     ),
     "postgresql": text(
         """
-        WITH h AS (SELECT * FROM jsonb_to_recordset(CAST(:held AS jsonb)) AS h(id text, attempt int)),
-             locked AS (SELECT l.run_id FROM leases AS l JOIN h ON l.run_id = h.id AND l.attempt = h.attempt
+        WITH h AS (SELECT * FROM jsonb_to_recordset(CAST(:held AS jsonb)) AS h(id text, attempt int, cost float)),
+             locked AS (SELECT l.run_id, h.cost FROM leases AS l JOIN h ON l.run_id = h.id AND l.attempt = h.attempt
                         ORDER BY l.run_id FOR UPDATE OF l)
-        UPDATE leases SET beat = beat + 1 FROM locked WHERE leases.run_id = locked.run_id RETURNING leases.run_id
+        UPDATE leases SET beat = beat + 1, cost_usd = coalesce(locked.cost, leases.cost_usd)
+        FROM locked WHERE leases.run_id = locked.run_id RETURNING leases.run_id
         """
     ),
 }
 
 
-def beat(db: Db, listed: Listed, held: Sequence[tuple[str, int]]) -> set[str]:
-    """Show that a worker lives, and renew the leases of the (run id, attempt) that it `held`.
+def beat(
+    db: Db, listed: Listed, held: Sequence[tuple[str, int]], costs: Mapping[str, float | None] | None = None
+) -> set[str]:
+    """Show that a worker lives, and renew the leases of the (run id, attempt) that it `held`; note what they `cost`.
 
     Returns the runs whose leases were renewed; an attempt that is missing there is over.
     """
@@ -101,7 +105,8 @@ def beat(db: Db, listed: Listed, held: Sequence[tuple[str, int]]) -> set[str]:
     if db.scalar(lives.execution_options(synchronize_session=False)) is None:
         # It was silent for so long that a sweeper took it off.
         list_worker(db, listed)
-    asked = json.dumps([{"id": run_id, "attempt": attempt} for run_id, attempt in held])
+    known = costs or {}
+    asked = json.dumps([{"id": run_id, "attempt": attempt, "cost": known.get(run_id)} for run_id, attempt in held])
     return set(db.scalars(_BEAT[db.get_bind().dialect.name], {"held": asked})) if held else set()
 
 
@@ -160,7 +165,13 @@ def recover(database: Database, held: Held, reason: str) -> Run | None:
         return runs.settle(db, held.run_id, held.attempt, lost, [*shown.close(partial=True), told])
 
     seams.passed("recovering")
-    return database.write(end)
+    ended = database.write(end)
+    if ended is not None:
+        # The attempt's own span was lost with its worker.
+        since = run.started_at or run.created_at
+        traces.passed("attempt lost", since, parent=run.traceparent, attempt=held.attempt, became=ended.status.value)
+        metrics.LEASES_LOST.labels(ended.status).inc()
+    return ended
 
 
 def _drop(db: Db, held: Held) -> bool:

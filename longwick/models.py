@@ -1,16 +1,13 @@
-"""All tables on one page."""
+"""All tables of the work on one page; those of who may get in are in longwick/entrance.py."""
 
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import JSON, BigInteger, ForeignKey, Index, MetaData, String, Text, UniqueConstraint, false, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from longwick.columns import Timestamp, text_enum
+from longwick.columns import COLUMN_TYPES
+from longwick.columns import JsonObject as JsonObject
 from longwick.kinds import ApprovalStatus, ArtifactType, OnWorkerLost, Role, RunKind, RunStatus
-
-JsonObject = dict[str, Any]
-
 
 Id = String(40)
 
@@ -26,23 +23,23 @@ class Base(DeclarativeBase):
             "pk": "pk_%(table_name)s",
         }
     )
-    type_annotation_map = {  # noqa: RUF012 - SQLAlchemy's own name, not ours to annotate
-        datetime: Timestamp,
-        JsonObject: JSON,
-        RunStatus: text_enum(RunStatus),
-        RunKind: text_enum(RunKind),
-        OnWorkerLost: text_enum(OnWorkerLost),
-        Role: text_enum(Role),
-        ArtifactType: text_enum(ArtifactType),
-        ApprovalStatus: text_enum(ApprovalStatus),
-    }
+    type_annotation_map = COLUMN_TYPES
+
+
+def _partial(name: str, *columns: str, where: str, unique: bool = False) -> Index:
+    """An index of some of the rows."""
+    return Index(name, *columns, unique=unique, sqlite_where=text(where), postgresql_where=text(where))
 
 
 class Thread(Base):
     """A conversation, owned by one owner."""
 
     __tablename__ = "threads"
-    __table_args__ = (Index(None, "owner", "id"), Index(None, "owner", "updated_at"))
+    __table_args__ = (
+        Index(None, "owner", "id"),
+        Index(None, "owner", "updated_at"),
+        _partial("ix_threads_deleted", "deleted_at", where="deleted_at IS NOT NULL"),
+    )
 
     id: Mapped[str] = mapped_column(Id, primary_key=True)
     owner: Mapped[str] = mapped_column(String(200))
@@ -55,6 +52,7 @@ class Thread(Base):
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime]
     deleted_at: Mapped[datetime | None]
+    removed_at: Mapped[datetime | None]  # nobody can bring it back any more
     read_at: Mapped[datetime | None]
     """When its owner last saw it; null where nobody ever said so."""
 
@@ -67,7 +65,7 @@ class Message(Base):
 
     id: Mapped[str] = mapped_column(Id, primary_key=True)
     thread_id: Mapped[str] = mapped_column(ForeignKey("threads.id"))
-    run_id: Mapped[str] = mapped_column(ForeignKey("runs.id"))
+    run_id: Mapped[str] = mapped_column(ForeignKey("runs.id"), index=True)
     turn: Mapped[int]
     role: Mapped[Role]
     text: Mapped[str] = mapped_column(Text)
@@ -85,20 +83,13 @@ class Run(Base):
     __tablename__ = "runs"
     __table_args__ = (
         UniqueConstraint("thread_id", "turn"),
-        Index(
-            "uq_runs_active_thread",
-            "thread_id",
-            unique=True,
-            sqlite_where=text("status IN ('running', 'waiting')"),
-            postgresql_where=text("status IN ('running', 'waiting')"),
-        ),
-        Index(
-            "ix_runs_unsettled",
-            "status",
-            "kind",
-            sqlite_where=text("status IN ('queued', 'running', 'waiting')"),
-            postgresql_where=text("status IN ('queued', 'running', 'waiting')"),
-        ),
+        _partial("uq_runs_active_thread", "thread_id", where="status IN ('running', 'waiting')", unique=True),
+        _partial("ix_runs_unsettled", "status", "kind", where="status IN ('queued', 'running', 'waiting')"),
+        _partial("ix_runs_uncompacted", "finished_at", where="compacted_at IS NULL AND finished_at IS NOT NULL"),
+        # Whoever asks writes these conditions out: an engine does not see that a parameter means the same.
+        _partial("ix_runs_queued", "kind", "owner", "id", where="status = 'queued'"),
+        _partial("ix_runs_hinted", "hinted_at", where="status = 'queued' AND hinted_at IS NOT NULL"),
+        _partial("ix_runs_running", "owner", where="status = 'running'"),
         Index(None, "owner", "id"),
     )
 
@@ -117,6 +108,8 @@ class Run(Base):
     max_cost_usd: Mapped[float | None]
     on_worker_lost: Mapped[OnWorkerLost] = mapped_column(server_default=OnWorkerLost.FAIL.value)
     extra: Mapped[JsonObject] = mapped_column("metadata")
+    traceparent: Mapped[str | None] = mapped_column(String(55))
+    """The part of a trace that accepted it, as W3C writes it."""
     retry_of: Mapped[str | None] = mapped_column(Id)
     follows: Mapped[str | None] = mapped_column(Id)
     """The run that it goes on from, or `nothing`; null is the run of the turn before. So a thread may branch."""
@@ -137,9 +130,13 @@ class Run(Base):
     error_message: Mapped[str | None] = mapped_column(Text)
     usage: Mapped[JsonObject | None] = mapped_column(JSON(none_as_null=True))
     cost_usd: Mapped[float | None]
+    """Of a run that is not over, what it had cost when its last attempt ended."""
     created_at: Mapped[datetime]
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
+    compacted_at: Mapped[datetime | None]
+    compacted_through: Mapped[int] = mapped_column(server_default="0")
+    """So far its events have gaps."""
 
 
 class IdempotencyKey(Base):
@@ -150,7 +147,7 @@ class IdempotencyKey(Base):
     owner: Mapped[str] = mapped_column(String(200), primary_key=True)
     key: Mapped[str] = mapped_column(String(255), primary_key=True)
     body_sha256: Mapped[str] = mapped_column(String(64))
-    run_id: Mapped[str] = mapped_column(ForeignKey("runs.id"))
+    run_id: Mapped[str] = mapped_column(ForeignKey("runs.id"), index=True)
     created_at: Mapped[datetime] = mapped_column(index=True)
 
 
@@ -177,6 +174,8 @@ class Lease(Base):
     attempt: Mapped[int]
     worker_id: Mapped[str] = mapped_column(Id, index=True)
     beat: Mapped[int] = mapped_column(BigInteger)
+    cost_usd: Mapped[float | None]
+    """What the run has cost up to this beat."""
 
 
 class Worker(Base):
@@ -190,7 +189,7 @@ class Worker(Base):
     capacity: Mapped[JsonObject]
     """Lane -> how many runs may be outstanding (hinted or running) on this worker's account."""
     agents: Mapped[JsonObject]
-    """Agent id -> why it cannot run here, or null where it can."""
+    """Agent id -> `unavailable` (why it cannot run here, or null), `concurrency`, `isolation` (`bwrap`, or why not)."""
     beat: Mapped[int] = mapped_column(BigInteger)
     started_at: Mapped[datetime]
 
@@ -203,8 +202,10 @@ class AgentSession(Base):
     id: Mapped[str] = mapped_column(Id, primary_key=True)
     run_id: Mapped[str] = mapped_column(ForeignKey("runs.id"), index=True)
     attempt: Mapped[int]
-    thread_id: Mapped[str] = mapped_column(ForeignKey("threads.id"))
+    thread_id: Mapped[str] = mapped_column(ForeignKey("threads.id"), index=True)
     token_sha256: Mapped[str] = mapped_column(String(64), unique=True)
+    traceparent: Mapped[str | None] = mapped_column(String(55))
+    """The part of a trace that its attempt is."""
     created_at: Mapped[datetime]
     expires_at: Mapped[datetime]
     closed_at: Mapped[datetime | None]
@@ -223,14 +224,7 @@ class Approval(Base):
     """A tool that an attempt may use only if somebody allows it."""
 
     __tablename__ = "approvals"
-    __table_args__ = (
-        Index(
-            "ix_approvals_pending",
-            "expires_at",
-            sqlite_where=text("status = 'pending'"),
-            postgresql_where=text("status = 'pending'"),
-        ),
-    )
+    __table_args__ = (_partial("ix_approvals_pending", "expires_at", where="status = 'pending'"),)
 
     id: Mapped[str] = mapped_column(Id, primary_key=True)
     run_id: Mapped[str] = mapped_column(ForeignKey("runs.id"), index=True)
@@ -253,6 +247,7 @@ class Blob(Base):
     sha256: Mapped[str] = mapped_column(String(64), primary_key=True)
     size: Mapped[int] = mapped_column(BigInteger)
     created_at: Mapped[datetime]
+    used_at: Mapped[datetime | None]
 
 
 class Artifact(Base):
@@ -272,7 +267,7 @@ class Artifact(Base):
     version: Mapped[int]
     media_type: Mapped[str] = mapped_column(String(255))
     size: Mapped[int] = mapped_column(BigInteger)
-    sha256: Mapped[str] = mapped_column(ForeignKey("blobs.sha256"))
+    sha256: Mapped[str] = mapped_column(ForeignKey("blobs.sha256"), index=True)
     call_id: Mapped[str | None] = mapped_column(String(255))
     """The tool call that saved it, as the CLI names it: a repeated call finds its first result."""
     created_at: Mapped[datetime]
@@ -287,9 +282,18 @@ class WorkspaceState(Base):
     id: Mapped[str] = mapped_column(Id, primary_key=True)
     thread_id: Mapped[str] = mapped_column(ForeignKey("threads.id"))
     version: Mapped[int]
-    run_id: Mapped[str] = mapped_column(ForeignKey("runs.id"))
+    run_id: Mapped[str] = mapped_column(ForeignKey("runs.id"), index=True)
     attempt: Mapped[int]
-    manifest_sha256: Mapped[str] = mapped_column(ForeignKey("blobs.sha256"))
+    manifest_sha256: Mapped[str] = mapped_column(ForeignKey("blobs.sha256"), index=True)
     files: Mapped[int]
     size: Mapped[int] = mapped_column(BigInteger)
     created_at: Mapped[datetime]
+
+
+class Chore(Base):
+    """What one of all processes does now and then."""
+
+    __tablename__ = "chores"
+
+    name: Mapped[str] = mapped_column(Id, primary_key=True)
+    begun_at: Mapped[datetime]

@@ -19,6 +19,7 @@ from longwick.broadcast import connect
 from longwick.database import Database
 from longwick.errors import LongwickError
 from longwick.hints import MOST_AT_ONCE, Hint, forget_hints, put_back, take_hints
+from longwick.limits import NO_LIMITS, Limits
 from longwick.models import Run
 
 log = logging.getLogger(__name__)
@@ -71,8 +72,9 @@ def celery_app(redis_url: str, *, socket_timeout: float) -> Celery:
 class Dispatcher:
     """A thread that sends the hints that are due whenever it is woken; many wake-ups in a row cost one look."""
 
-    def __init__(self, database: Database, redis_url: str) -> None:
+    def __init__(self, database: Database, redis_url: str, usual: Limits = NO_LIMITS) -> None:
         self._database = database
+        self._usual = usual
         self._redis = connect(redis_url)
         self._celery = celery_app(redis_url, socket_timeout=0.5)
         self._ends: deque[Hint] = deque(maxlen=MOST_AT_ONCE)
@@ -105,7 +107,7 @@ class Dispatcher:
     def tell_end(self, run: Run) -> None:
         """Have a worker look once more at a run whose own task cannot tell of its end; Flower alone would miss it."""
         if run.status.terminal:
-            self._ends.append(Hint(run.id, run.kind))
+            self._ends.append(Hint(run.id, run.kind, run.owner))
 
     def _run(self) -> None:
         while not self._stop.is_set():
@@ -137,7 +139,7 @@ class Dispatcher:
             # Redis is new or was emptied: whatever was sent before is gone.
             self._database.write(forget_hints)
             self._starting_over = False
-        hints = take_hints(self._database)
+        hints = take_hints(self._database, self._usual)
         sent = 0
         try:
             for hint in hints:

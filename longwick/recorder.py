@@ -34,11 +34,19 @@ PAUSE_SECONDS = 0.002
 class RunLog:
     """One attempt's way into the log: `append` queues, `flush` waits until all of it is in the record."""
 
-    def __init__(self, recorder: "Recorder", run_id: str, attempt: int, on_fenced: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        recorder: "Recorder",
+        run_id: str,
+        attempt: int,
+        on_fenced: Callable[[], None],
+        on_first: Callable[[], None],
+    ) -> None:
         self.run_id = run_id
         self.attempt = attempt
         self._recorder = recorder
         self._on_fenced = on_fenced
+        self._on_first: Callable[[], None] | None = on_first
         self._pending: list[Event] = []
         self._pending_bytes = 0
         self._urgent = False
@@ -89,9 +97,18 @@ class Recorder:
             self._changed.notify_all()
         self._thread.join(10)
 
-    def open(self, run_id: str, attempt: int, on_fenced: Callable[[], None] = lambda: None) -> RunLog:
-        """The log of an attempt; `on_fenced` is called from the Recorder's thread when the record refuses it."""
-        run_log = RunLog(self, run_id, attempt, on_fenced)
+    def open(
+        self,
+        run_id: str,
+        attempt: int,
+        on_fenced: Callable[[], None] = lambda: None,
+        on_first: Callable[[], None] = lambda: None,
+    ) -> RunLog:
+        """The log of an attempt.
+
+        The Recorder's thread calls `on_first` once the record has taken something, and `on_fenced` when it refuses it.
+        """
+        run_log = RunLog(self, run_id, attempt, on_fenced, on_first)
         with self._changed:
             self._logs.add(run_log)
         return run_log
@@ -219,6 +236,9 @@ class Recorder:
         with self._changed:
             run_log._unanswered, run_log._tries = None, 0
             self._changed.notify_all()
+        if run_log._on_first:
+            run_log._on_first()
+            run_log._on_first = None
 
     def _refuse(self, run_log: RunLog, error: Exception) -> None:
         with self._changed:

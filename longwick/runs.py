@@ -9,13 +9,14 @@ from typing import Any
 
 from sqlalchemy import bindparam, delete, func, or_, select, update
 
-from longwick import events, outcomes, sessions, steering, threads, transcript
+from longwick import events, hints, limits, outcomes, sessions, spending, steering, threads, traces, transcript
 from longwick.backlog import IS_FIRST_OF_THREAD
 from longwick.database import Db, utc_now
 from longwick.errors import Fenced, NotFound
 from longwick.events import Event, EventType
 from longwick.ids import new_id
 from longwick.kinds import UNSETTLED, ApprovalStatus, OnWorkerLost, Role, RunKind, RunStatus
+from longwick.limits import NO_LIMITS, Limits
 from longwick.models import Approval, JsonObject, Lease, Run, Thread
 from longwick.outcomes import Outcome
 from longwick.paging import Page, page
@@ -78,6 +79,7 @@ def create(db: Db, thread: Thread, new: NewRun, message_id: str | None = None) -
         max_cost_usd=new.max_cost_usd,
         on_worker_lost=new.on_worker_lost,
         extra=new.extra,
+        traceparent=traces.current(),
         retry_of=new.retry_of,
         follows=new.follows,
         attempt=0,
@@ -85,6 +87,7 @@ def create(db: Db, thread: Thread, new: NewRun, message_id: str | None = None) -
         hints=0,
         created_at=utc_now(),
     )
+    traces.note(run_id=run.id, thread_id=thread.id, kind=new.kind.value, agent=new.agent)
     db.add(run)
     db.flush()
     if message_id is None:
@@ -137,15 +140,22 @@ def list_runs(
     return page(db, wanted, Run.id, limit, after, newest=True)
 
 
-def claim(db: Db, run_id: str, worker_id: str, started: Mapping[str, JsonObject]) -> Run | None:
+def claim(
+    db: Db, run_id: str, worker_id: str, started: Mapping[str, JsonObject], usual: Limits = NO_LIMITS
+) -> Run | None:
     """Make a queued run this worker's: the next attempt, with its lease.
 
-    Only the first unsettled run of its thread, and none that somebody wants cancelled. Returns None where the hint
-    should be dropped; hints may be late or doubled. `started` has, by agent, what `run.started` tells of it.
+    Only the first unsettled run of its thread, none that somebody wants cancelled, and none of an owner who has as
+    much at work as may be. Returns None where the hint should be dropped; hints may be late or doubled. `started` has,
+    by agent, what `run.started` tells of it.
     """
-    columns = (Run.status, Run.attempt, Run.turn, Run.agent, Run.model)
+    columns = (Run.status, Run.attempt, Run.turn, Run.agent, Run.model, Run.owner)
     seen = db.execute(select(*columns).where(Run.id == run_id)).one_or_none()
     if seen is None or seen.status is not RunStatus.QUEUED:
+        return None
+    if not limits.may_start(db, seen.owner, usual):
+        # It waits on, and is hinted at again once its owner has room.
+        hints.forget(db, run_id)
         return None
     attempt = seen.attempt + 1
     about = {name: value for name, value in started.get(seen.agent, {}).items() if name != "model" or not seen.model}
@@ -190,7 +200,7 @@ def settle(db: Db, run_id: str, attempt: int, outcome: Outcome, closing: Sequenc
     Returns None when the attempt had ended before; the first one wins.
     """
     seen = db.execute(
-        select(Run.cancel_requested_at, Run.created_at, Run.started_at)
+        select(Run.cancel_requested_at, Run.created_at, Run.started_at, Run.cost_usd)
         .where(Run.id == run_id)
         .with_for_update(key_share=True)
     ).one_or_none()
@@ -228,6 +238,7 @@ def settle(db: Db, run_id: str, attempt: int, outcome: Outcome, closing: Sequenc
     release(db, run)
     if run.status is not RunStatus.CANCELLED:
         _ask_in_turn(db, run)
+    spending.note(db, run, seen.cost_usd)
     return run
 
 
@@ -262,6 +273,8 @@ def park(db: Db, run_id: str, attempt: int, to: RunStatus, told: Sequence[Event]
 def _end_attempt(
     db: Db, run_id: str, attempt: int, to: RunStatus, told: Sequence[Event], may: Sequence[Any], **values: Any
 ) -> Run | None:
+    noted, cost = spending.so_far(db, run_id)
+    values |= {"worker_id": None, "hinted_at": None, "hints": 0, "cost_usd": cost}
     ended = events.transition(
         db,
         run_id,
@@ -269,13 +282,11 @@ def _end_attempt(
         to=to,
         events=told,
         where=[*may, Run.cancel_requested_at.is_(None)],
-        worker_id=None,
-        hinted_at=None,
-        hints=0,
         **values,
     )
     if ended is not None:
         release(db, ended)
+        spending.note(db, ended, noted)
     return ended
 
 

@@ -40,7 +40,9 @@ def is_held(db: Db, token: str) -> bool:
     return db.scalar(spare.where(SpareToken.expires_at > record_now(db))) is not None
 
 
-def open_session(db: Db, run: Run, lifetime_seconds: float, token: str | None = None) -> Opened:
+def open_session(
+    db: Db, run: Run, lifetime_seconds: float, token: str | None = None, traceparent: str | None = None
+) -> Opened:
     """Register a session for the run's attempt, with the token of a CLI that has waited for it or with a new one."""
     session_id = new_id("ses")
     if token is None:
@@ -55,6 +57,7 @@ def open_session(db: Db, run: Run, lifetime_seconds: float, token: str | None = 
             attempt=run.attempt,
             thread_id=run.thread_id,
             token_sha256=_digest(token),
+            traceparent=traceparent,
             created_at=now,
             expires_at=now + timedelta(seconds=lifetime_seconds),
             closed_at=None,

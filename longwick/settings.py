@@ -2,6 +2,7 @@
 
 import ipaddress
 import os
+import re
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
@@ -14,6 +15,9 @@ from longwick.errors import BadSetting
 
 PREFIX = "LONGWICK_"
 FILE = "_FILE"
+_SECRET = re.compile(r"KEY|TOKEN|SECRET|PASS(WORD|WD|PHRASE)|CREDENTIAL|COOKIE", re.IGNORECASE)
+SECRET_CHARACTERS = 6
+"""What is shorter is none, and would tear holes into what is said."""
 # Names that an agent or a client is given; a server command meets them and must not call them misspelt.
 FOREIGN_NAMES = {"RUN_ID", "THREAD_ID", "ATTEMPT", "MCP_TOKEN", "URL", "API_KEY"}
 
@@ -24,11 +28,18 @@ class Settings(BaseModel, frozen=True, extra="forbid", validate_default=True):
     data_dir: Path = Path("longwick-data")
     database_url: str = ""
     redis_url: str = ""
+    storage_url: str = ""
+    """Where the bytes of files are, if not in the data dir: `s3://BUCKET/PREFIX`."""
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)
-    trust_network: bool = False
-    """Whether whoever reaches an address of ours that is not loopback may be taken for the owner."""
+    public_hosts: str = ""
+    """By which names, with commas between them, the web tier is asked for, beside `host` and those of loopback."""
+    proxy_sources: str = ""
+    """From which addresses or networks, with commas between them, a proxy is believed."""
+    proxy_user_header: str = Field("", pattern="^[A-Za-z0-9-]{0,100}$")
+    """Where such a proxy says who asks; nobody is believed to where it is empty."""
     mcp_url: str = "http://127.0.0.1:8001/mcp"
+    worker_metrics_host: str = "127.0.0.1"
     worker_metrics_port: int = Field(0, ge=0, le=65535)
     """0 for none."""
     flower_port: int = Field(5555, ge=0, le=65535)
@@ -40,6 +51,18 @@ class Settings(BaseModel, frozen=True, extra="forbid", validate_default=True):
     codex_bin: Path | None = None
     concurrency: int = Field(16, ge=1, le=1000)
     allow_unsandboxed: bool = False
+    sandbox: Literal["auto", "bwrap", "none"] = "auto"
+    """Whether agents are kept to themselves: where that works, always, or never."""
+    run_memory_bytes: int = Field(4 * 2**30, gt=0)
+    """How much memory an agent in a sandbox may use with all that it starts, in bytes."""
+    run_processes: int = Field(512, ge=8)
+    """How many processes and threads."""
+    run_open_files: int = Field(4096, ge=64)
+    """How many files each of its processes may have open."""
+    run_file_bytes: int = Field(4 * 2**30, gt=0)
+    """The largest file that it may write, in bytes."""
+    run_cpu_seconds: int = Field(7200, gt=0)
+    """How much processor time each of its processes may use, in seconds."""
     warm_spares: int = Field(1, ge=0, le=100)
     """How many CLIs of an agent a worker starts before anybody asks."""
     beat_seconds: float = Field(2.0, gt=0)
@@ -71,8 +94,22 @@ class Settings(BaseModel, frozen=True, extra="forbid", validate_default=True):
     """How much a CLI may print in a run, in bytes."""
     queued_per_owner: int = Field(10_000, gt=0)
     """How many runs of one owner may wait."""
+    running_per_owner: int = Field(0, ge=0)
+    """How many may be at work at once; 0 for as many as there are slots."""
+    spend_usd_per_owner_per_day: float = Field(0, ge=0, allow_inf_nan=False)
+    """What the runs of one owner may cost in a day, in UTC; 0 for no limit."""
+    requests_per_second_per_owner: float = Field(200, ge=0, allow_inf_nan=False)
+    """Lasting; for a moment five times as many. 0 for no limit."""
+    streams_per_owner: int = Field(1000, ge=0)
+    """How many streams one owner may have open at a web tier; 0 for no limit."""
     body_bytes: int = Field(2**20, gt=0)
     """The largest body of a JSON request to the web tier, in bytes."""
+    keep_deltas_days: int = Field(30, ge=0)
+    """How long the pieces of texts are kept that are there as a whole, too; 0 is for ever."""
+    keep_threads_days: int = Field(0, ge=0)
+    """How long a thread is kept in which nothing happens; 0 is for ever."""
+    keep_deleted_days: int = Field(30, ge=0)
+    """How long a deleted thread can be brought back; 0 is for ever."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["json", "text"] = "json"
 
@@ -80,6 +117,19 @@ class Settings(BaseModel, frozen=True, extra="forbid", validate_default=True):
     @classmethod
     def _absolute(cls, path: Path | None) -> Path | None:
         return path and path.expanduser().absolute()
+
+    @field_validator("proxy_sources")
+    @classmethod
+    def _networks(cls, sources: str) -> str:
+        for source in _parts(sources):
+            ipaddress.ip_network(source)
+        return sources
+
+    @model_validator(mode="after")
+    def _check_proxy(self) -> Self:
+        if self.proxy_user_header and not self.proxy_sources:
+            raise ValueError("LONGWICK_PROXY_USER_HEADER: LONGWICK_PROXY_SOURCES must say from where it is believed")
+        return self
 
     @model_validator(mode="after")
     def _check_lease(self) -> Self:
@@ -102,17 +152,15 @@ class Settings(BaseModel, frozen=True, extra="forbid", validate_default=True):
         """The URL of Redis: what was set, or a server on its usual port."""
         return self.redis_url or "redis://127.0.0.1:6379/0"
 
-    def check_bind(self, host: str) -> None:
-        """Refuse an address that others can reach, as long as nothing asks them who they are.
+    @property
+    def host_names(self) -> frozenset[str]:
+        """The names that the web tier answers to, beside those of loopback."""
+        return frozenset(name.lower() for name in (self.host, *_parts(self.public_hosts)))
 
-        Raises:
-            BadSetting: it is one, and the network is not said to be trusted.
-        """
-        if not is_loopback(host) and not self.trust_network:
-            raise BadSetting(
-                f"LONGWICK_HOST: {host} can be reached from other machines, and there is no sign-in yet: anyone there "
-                "could run agents here. Use 127.0.0.1, and a tunnel (ssh -L) to reach it from elsewhere."
-            )
+    @property
+    def proxies(self) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
+        """From where a proxy is believed."""
+        return [ipaddress.ip_network(source) for source in _parts(self.proxy_sources)]
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str] | None = None, **overrides: object) -> Self:
@@ -163,7 +211,11 @@ def is_loopback(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
-        return host == "localhost"
+        return host.lower() == "localhost"
+
+
+def _parts(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def _ours(environ: Mapping[str, str | None], fields: Iterable[str]) -> dict[str, str]:
@@ -191,3 +243,9 @@ def _ours(environ: Mapping[str, str | None], fields: Iterable[str]) -> dict[str,
 def environ_values(names: Iterable[str]) -> dict[str, str]:
     """Those of this process's variables that are to be passed on to an agent."""
     return {name: os.environ[name] for name in names if name in os.environ}
+
+
+def secret_values() -> list[str]:
+    """What of this process's environment is called a secret, the longest first."""
+    found = {value for name, value in os.environ.items() if _SECRET.search(name) and len(value) >= SECRET_CHARACTERS}
+    return sorted(found, key=len, reverse=True)

@@ -7,11 +7,16 @@ from sqlalchemy import select, update
 
 from longwick import events, threads
 from longwick.database import Db, announce, utc_now
-from longwick.errors import Conflict
+from longwick.errors import Conflict, TooMany
 from longwick.events import Event, EventType
 from longwick.kinds import Role, RunStatus
 from longwick.models import Message, Run
 from longwick.news import News
+
+MOST_UNDELIVERED = 100
+"""Of one run. What is left when it ends becomes runs of its thread, whatever its owner has waiting."""
+AGAIN_SECONDS = 5.0
+"""When it is worth saying more to an agent that has so much to take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +32,18 @@ def steer(db: Db, run: Run, text: str) -> str:
 
     Raises:
         Conflict: the run is not at work (`not_steerable`).
+        TooMany: as much waits for its agent as may (`too_many_queued`).
     """
     status = db.scalars(select(Run.status).where(Run.id == run.id).with_for_update(key_share=True)).one()
     if status is not RunStatus.RUNNING:
         raise Conflict(f"the run is {status.value}, and nothing can be added to it", code="not_steerable")
+    waiting = select(Message.id).where(Message.run_id == run.id, Message.steers, Message.delivered_at.is_(None))
+    if len(db.scalars(waiting.limit(MOST_UNDELIVERED)).all()) == MOST_UNDELIVERED:
+        raise TooMany(
+            f"{MOST_UNDELIVERED} messages to this run wait for its agent to take them",
+            code="too_many_queued",
+            retry_after=AGAIN_SECONDS,
+        )
     message_id = threads.add_message(db, run, Role.USER, text, steers=True)
     announce(db, News(run.id))
     return message_id

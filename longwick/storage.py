@@ -5,19 +5,19 @@ import errno
 import hashlib
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor, wait
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from longwick import seams, unlisted
-from longwick.errors import NotFound, StorageFull, TooLarge
+from longwick.errors import LongwickError, NotFound, StorageFull, TooLarge
+from longwick.patience import Alive, patiently
+from longwick.settings import Settings
 from longwick.unlisted import Listed
 
 CHUNK = 1024 * 1024
-TICK_SECONDS = 1.0
 _libc = ctypes.CDLL(None, use_errno=True)
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -70,14 +70,16 @@ class Batch(Protocol):
 
 
 class Storage(Protocol):
-    """The seam for an object store to come."""
+    """A folder, or an object store; each method raises `StorageUnavailable` where that does not answer."""
 
     def incoming(self, *, limit: int) -> AbstractContextManager[Incoming]:
         """A place for up to `limit` bytes that come piece by piece."""
         ...
 
-    def put(self, chunks: Iterable[bytes], *, limit: int) -> Stored:
+    def put(self, chunks: Iterable[bytes], *, limit: int, alive: Alive | None = None) -> Stored:
         """Keep the bytes, durably, before this returns; putting the same again changes nothing.
+
+        `alive` is called every second while the bytes are sent, where they are sent anywhere.
 
         Raises:
             TooLarge: there are more than `limit` bytes; nothing is kept.
@@ -85,10 +87,10 @@ class Storage(Protocol):
         """
         ...
 
-    def batch(self, alive: Callable[[], None]) -> AbstractContextManager[Batch]:
+    def batch(self, alive: Alive) -> AbstractContextManager[Batch]:
         """Where many are put that become durable, and known by their names, together: on leaving it, or never.
 
-        `alive` is called every second while that takes, and may raise to leave it be.
+        `alive` is called every second while that takes.
 
         Raises:
             StorageFull: there is no space.
@@ -108,6 +110,29 @@ class Storage(Protocol):
         ...
 
 
+def storage_of(settings: Settings) -> Storage:
+    """Where these settings have the bytes of files.
+
+    Raises:
+        BadSetting: the address of the object store is none.
+    """
+    if not settings.storage_url:
+        return FolderStorage(settings.blobs)
+    # Ten megabytes that a folder does not need.
+    from longwick.object_store import ObjectStorage
+
+    return ObjectStorage(settings.storage_url, settings.data_dir / "spool")
+
+
+def find_fault(storage: Storage) -> str | None:
+    """Why it takes no files, in words."""
+    try:
+        storage.put([b"Is anybody there?"], limit=100)
+    except LongwickError as error:
+        return error.detail
+    return None
+
+
 class FolderStorage:
     """A folder of files, spread over 256 subfolders."""
 
@@ -117,7 +142,7 @@ class FolderStorage:
     @contextmanager
     def incoming(self, *, limit: int) -> Iterator[Incoming]:
         # Around all of it: closing a file writes, too.
-        with _translated():
+        with translated():
             folder = self.folder / "incoming"
             folder.mkdir(parents=True, exist_ok=True)
             descriptor, name = tempfile.mkstemp(dir=folder)
@@ -127,21 +152,20 @@ class FolderStorage:
             finally:
                 Path(name).unlink(missing_ok=True)
 
-    def put(self, chunks: Iterable[bytes], *, limit: int) -> Stored:
+    def put(self, chunks: Iterable[bytes], *, limit: int, alive: Alive | None = None) -> Stored:
         with self.incoming(limit=limit) as incoming:
             for chunk in chunks:
                 incoming.write(chunk)
             return incoming.keep()
 
     @contextmanager
-    def batch(self, alive: Callable[[], None]) -> Iterator[Batch]:
-        with _translated():
-            folder = self.folder / "incoming"
-            folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=folder) as waiting:
-                batch = _BatchFolder(self, Path(waiting))
-                yield batch
-                batch.keep(alive)
+    def batch(self, alive: Alive) -> Iterator[Batch]:
+        with translated(), waiting_in(self.folder / "incoming") as batch:
+            yield batch
+            if batch.sizes:
+                # What others have written to the disk goes there, too: this may take long.
+                patiently(lambda: self._keep_all(batch), alive)
+                seams.passed("bytes stored")
 
     def open(self, sha256: str) -> BinaryIO:
         try:
@@ -152,7 +176,7 @@ class FolderStorage:
     def collect(self, listed: Listed) -> int:
         if not self.folder.is_dir():
             return 0
-        with _translated():
+        with translated():
             return unlisted.collect(self.folder, self.path, listed)
 
     def path(self, sha256: str) -> Path:
@@ -169,14 +193,20 @@ class FolderStorage:
         file.replace(place)
         return place.parent
 
+    def _keep_all(self, batch: "WaitingFiles") -> None:
+        with _opened(batch.folder) as descriptor:
+            if _libc.syncfs(descriptor) < 0:
+                number = ctypes.get_errno()
+                raise OSError(number, os.strerror(number), str(batch.folder))
+        for folder in {self.name(digest, batch.folder / digest) for digest in batch.sizes}:
+            _sync(folder)
 
-class _IncomingFile:
-    """A file without its name yet."""
 
-    def __init__(self, storage: FolderStorage, path: Path, file: BinaryIO, limit: int) -> None:
-        self._storage = storage
-        self._path = path
-        self._file = file
+class Arriving:
+    """Bytes on their way into a file, counted and digested as they come."""
+
+    def __init__(self, file: BinaryIO, limit: int) -> None:
+        self.file = file
         self._limit = limit
         self._size = 0
         self._digest = hashlib.sha256()
@@ -186,15 +216,7 @@ class _IncomingFile:
         if self._size > self._limit:
             raise TooLarge(f"the file is over the limit of {self._limit} bytes")
         self._digest.update(chunk)
-        self._file.write(chunk)
-
-    def keep(self) -> Stored:
-        stored = self.written
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        _sync(self._storage.name(stored.sha256, self._path))
-        seams.passed("bytes stored")
-        return stored
+        self.file.write(chunk)
 
     @property
     def written(self) -> Stored:
@@ -202,47 +224,48 @@ class _IncomingFile:
         return Stored(self._digest.hexdigest(), self._size)
 
 
-class _BatchFolder:
-    """Files without their names yet; to wait for the disk once is as quick for thousands as for one."""
+class _IncomingFile(Arriving):
+    """A file without its name yet."""
 
-    def __init__(self, storage: FolderStorage, folder: Path) -> None:
+    def __init__(self, storage: FolderStorage, path: Path, file: BinaryIO, limit: int) -> None:
+        super().__init__(file, limit)
         self._storage = storage
-        self._folder = folder
-        self._digests: set[str] = set()
+        self._path = path
 
-    def put(self, chunks: Iterable[bytes], *, limit: int) -> Stored:
-        path = self._folder / "next"
-        with path.open("wb") as file:
-            incoming = _IncomingFile(self._storage, path, file, limit)
-            for chunk in chunks:
-                incoming.write(chunk)
-        stored = incoming.written
-        path.replace(self._folder / stored.sha256)
-        self._digests.add(stored.sha256)
+    def keep(self) -> Stored:
+        stored = self.written
+        self.file.flush()
+        os.fsync(self.file.fileno())
+        _sync(self._storage.name(stored.sha256, self._path))
+        seams.passed("bytes stored")
         return stored
 
-    def keep(self, alive: Callable[[], None]) -> None:
-        """That was all: make it durable."""
-        if not self._digests:
-            return
-        # What others have written to the disk goes there, too: this may take long.
-        pool = ThreadPoolExecutor(1, "storage syncs")
-        try:
-            kept = pool.submit(self._keep)
-            while not wait([kept], TICK_SECONDS).done:
-                alive()
-            kept.result()
-        finally:
-            pool.shutdown(wait=False)
-        seams.passed("bytes stored")
 
-    def _keep(self) -> None:
-        with _opened(self._folder) as descriptor:
-            if _libc.syncfs(descriptor) < 0:
-                number = ctypes.get_errno()
-                raise OSError(number, os.strerror(number), str(self._folder))
-        for folder in {self._storage.name(digest, self._folder / digest) for digest in self._digests}:
-            _sync(folder)
+class WaitingFiles:
+    """Files named by their digests, in a folder of their own; to wait once is as quick for thousands as for one."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.sizes: dict[str, int] = {}
+
+    def put(self, chunks: Iterable[bytes], *, limit: int) -> Stored:
+        path = self.folder / "next"
+        with path.open("wb") as file:
+            arriving = Arriving(file, limit)
+            for chunk in chunks:
+                arriving.write(chunk)
+        stored = arriving.written
+        path.replace(self.folder / stored.sha256)
+        self.sizes[stored.sha256] = stored.size
+        return stored
+
+
+@contextmanager
+def waiting_in(folder: Path) -> Iterator[WaitingFiles]:
+    """A batch of files in a folder in `folder`, which is gone afterwards."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder) as waiting:
+        yield WaitingFiles(Path(waiting))
 
 
 def _sync(folder: Path) -> None:
@@ -260,7 +283,7 @@ def _opened(folder: Path) -> Iterator[int]:
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def translated() -> Iterator[None]:
     """The one place where an error of the file system becomes one of ours."""
     try:
         yield

@@ -8,14 +8,16 @@ from enum import StrEnum
 
 from sqlalchemy import delete, select, tuple_
 
-from longwick import backlog, branches, cancellation, runs, steering, threads
+from longwick import backlog, branches, cancellation, runs, spending, steering, threads, traces
 from longwick.database import Db, record_now
 from longwick.errors import Conflict, Invalid, NotFound, TooMany
+from longwick.limits import NO_LIMITS, Limits, of_owner
 from longwick.models import IdempotencyKey, Run, Thread
 from longwick.runs import NewRun
 
 KEY_HOURS = 24
 FORGOTTEN_AT_ONCE = 100
+QUEUE_FULL_SECONDS = 5
 
 
 class IfBusy(StrEnum):
@@ -49,7 +51,7 @@ def submit(
     agent_of_thread: str | None = None,
     if_busy: IfBusy = IfBusy.QUEUE,
     once: Once | None = None,
-    most_queued: int | None = None,
+    usual: Limits = NO_LIMITS,
     can_steer: Callable[[str], bool] = lambda agent: False,
 ) -> Run:
     """Accept a run, in a thread or (without one) in a new thread; a repeated submission gets the run it made.
@@ -58,7 +60,7 @@ def submit(
         NotFound: there is no such thread of this owner.
         Conflict: the thread is busy, and the caller wants to be told (`thread_busy`).
         Invalid: the key was used for something else (`idempotency_mismatch`), or it is to follow no run of the thread.
-        TooMany: `most_queued` runs of the owner wait already (`too_many_queued`).
+        TooMany: as many of the owner's runs wait as may (`too_many_queued`), or the day is spent (`budget_exceeded`).
     """
     # Locked before anything is looked at: of equal submissions at once, the second must not find its thread busy with
     # the first, or interrupt it.
@@ -76,7 +78,7 @@ def submit(
         return steered
     elif if_busy is IfBusy.REJECT and (busy := runs.unsettled_of(db, thread.id)):
         raise Conflict(f"the thread is busy with {busy[0].id}", code="thread_busy")
-    return _accept(db, thread, new, once, most_queued)
+    return _accept(db, thread, new, once, usual)
 
 
 def find_accepted(db: Db, owner: str, once: Once) -> Run | None:
@@ -100,14 +102,14 @@ def find_accepted(db: Db, owner: str, once: Once) -> Run | None:
         raise Conflict("the run of this Idempotency-Key was deleted with its thread", code="deleted") from error
 
 
-def retry(db: Db, owner: str, run_id: str, once: Once | None = None, most_queued: int | None = None) -> Run:
+def retry(db: Db, owner: str, run_id: str, once: Once | None = None, usual: Limits = NO_LIMITS) -> Run:
     """Accept the same again, as a new run of the same thread, once the run is over.
 
     Raises:
         NotFound: there is no such run of this owner.
         Conflict: it is not over (`not_terminal`).
         Invalid: the key was used for something else (`idempotency_mismatch`).
-        TooMany: `most_queued` runs of the owner wait already (`too_many_queued`).
+        TooMany: as many of the owner's runs wait as may (`too_many_queued`), or the day is spent (`budget_exceeded`).
     """
     run = runs.get(db, owner, run_id)
     thread = threads.lock(db, owner, run.thread_id)
@@ -115,6 +117,7 @@ def retry(db: Db, owner: str, run_id: str, once: Once | None = None, most_queued
         return before
     if not run.status.terminal:
         raise Conflict(f"the run is {run.status.value} and can be retried once it is over", code="not_terminal")
+    traces.link(run.traceparent)
     again = NewRun(
         run.input,
         run.agent,
@@ -130,13 +133,19 @@ def retry(db: Db, owner: str, run_id: str, once: Once | None = None, most_queued
         # Beside the first one, not after it: its agent is not told what came of that one.
         follows=branches.followed_by(db, run),
     )
-    return _accept(db, thread, again, once, most_queued)
+    return _accept(db, thread, again, once, usual)
 
 
-def _accept(db: Db, thread: Thread, new: NewRun, once: Once | None, most_queued: int | None) -> Run:
+def _accept(db: Db, thread: Thread, new: NewRun, once: Once | None, usual: Limits) -> Run:
     owner = thread.owner
-    if most_queued is not None and backlog.count(db, owner, most_queued) >= most_queued:
-        raise TooMany(f"{most_queued} of your runs wait already, and no more may", code="too_many_queued")
+    limits = of_owner(db, owner, usual)
+    if limits.queued and backlog.count(db, owner, limits.queued) >= limits.queued:
+        raise TooMany(
+            f"{limits.queued} of your runs wait already, and no more may: cancel some, or wait until some have begun",
+            code="too_many_queued",
+            retry_after=QUEUE_FULL_SECONDS,
+        )
+    spending.check(db, owner, limits.spend_usd_per_day)
     run = runs.create(db, thread, new)
     _remember(db, owner, once, run)
     return run

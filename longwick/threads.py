@@ -122,9 +122,10 @@ def restore(db: Db, owner: str, thread_id: str) -> Thread:
     """A thread of this owner as it was before it was deleted, but for what ran in it; one that was not stays as it is.
 
     Raises:
-        NotFound: there never was one, or it is somebody else's.
+        NotFound: there is none, or none any more, or it is somebody else's.
     """
-    thread = db.scalar(select(Thread).where(Thread.id == thread_id, Thread.owner == owner).with_for_update())
+    deleted = select(Thread).where(Thread.id == thread_id, Thread.owner == owner, Thread.removed_at.is_(None))
+    thread = db.scalar(deleted.with_for_update())
     if thread is None:
         raise NotFound(f"no thread {thread_id}")
     thread.deleted_at = None

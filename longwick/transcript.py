@@ -7,7 +7,7 @@ from typing import Any
 
 from longwick import events
 from longwick.database import Db
-from longwick.events import Event, EventType
+from longwick.events import PAGE_BYTES, Event, EventType
 
 
 @dataclass(slots=True)
@@ -187,7 +187,7 @@ def _as_text(output: Any) -> str:
 
 def _events(db: Db, run_id: str) -> Iterator[tuple[EventType, dict[str, Any]]]:
     after = 0
-    while batches := events.read(db, run_id, after):
+    while batches := events.read(db, run_id, after, enough_bytes=PAGE_BYTES):
         for batch in batches:
             for _, line in batch.after(after):
                 event = json.loads(line)

@@ -22,17 +22,22 @@ def collect(folder: Path, path: Callable[[str], Path], listed: Listed) -> int:
         # Whoever moved it here did not live to decide.
         with suppress(FileNotFoundError):
             aside.replace(path(aside.stem))
-    for left in _old(folder, incoming.glob("*")):
-        if left.is_dir():
-            shutil.rmtree(left, ignore_errors=True)
-        else:
-            left.unlink(missing_ok=True)
+    clear(folder, incoming)
     removed = 0
     for part in folder.glob("??"):
         names = {file.name for file in _old(folder, part.iterdir())}
         for name in sorted(names - listed(sorted(names))):
             removed += _remove(folder, path(name), listed)
     return removed
+
+
+def clear(folder: Path, incoming: Path) -> None:
+    """Remove what was on its way into storage long ago; both are on one file system."""
+    for left in _old(folder, incoming.glob("*")):
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
 
 
 def _remove(folder: Path, path: Path, listed: Listed) -> bool:

@@ -5,9 +5,11 @@ import contextlib
 import socket
 
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from longwick import logs
+from longwick import descriptors, logs, traces
 from longwick.errors import BadSetting
+from longwick.heads import bounded
 from longwick.settings import Settings
 from mcp_server.app import create_app
 
@@ -26,12 +28,15 @@ def main() -> None:
     try:
         settings = Settings.from_environ()
         logs.configure(settings, "mcp")
+        traces.configure("mcp")
+        descriptors.raise_limit()
         app = create_app(settings)
         listening = _listen(given.host, given.port) if given.fd is None else _take_over(given.fd)
     except BadSetting as error:
         parser.exit(2, f"longwick: {error}\n")
     config = uvicorn.Config(
         app,
+        http=bounded(HttpToolsProtocol),
         lifespan="on",
         ws="none",
         log_config=None,

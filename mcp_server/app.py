@@ -16,12 +16,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from longwick import __version__, metrics
+from longwick import __version__, metrics, traces
 from longwick.broadcast import Publisher
 from longwick.database import Database
 from longwick.errors import BadSetting
 from longwick.settings import Settings
-from longwick.storage import FolderStorage, Storage
+from longwick.storage import Storage, storage_of
 from mcp_server.auth import RequireSession
 from mcp_server.tools import Tools
 
@@ -36,19 +36,21 @@ and then how far you are with report_progress."""
 
 
 def create_app(settings: Settings, storage: Storage | None = None) -> Starlette:
-    """The server for these settings; its files go to `storage`, else to the data dir.
+    """The server for these settings; its files go to `storage`, else to where the settings say.
 
     Raises:
         BadSetting: `LONGWICK_MCP_URL` is not a URL, or the database is none that the record can live in.
     """
-    publisher = Publisher(settings.redis)
+    database = Database(settings.database)
+    publisher = Publisher(settings.redis, database)
 
     def tell(announced: list[Any]) -> None:
         metrics.count(announced)
         publisher.publish(announced)
 
-    database = Database(settings.database, after_commit=tell)
-    tools = Tools(settings, database, storage or FolderStorage(settings.blobs))
+    database.after_commit = tell
+    metrics.watch_space(settings.data_dir)
+    tools = Tools(settings, database, storage or storage_of(settings))
     # Without `subscriptions` a client that asks to listen is told at once that there is nothing to listen to.
     server = MCPServer(
         "longwick", version=__version__, instructions=INSTRUCTIONS, tools=tools.offered(), subscriptions=False
@@ -68,6 +70,7 @@ def create_app(settings: Settings, storage: Storage | None = None) -> Starlette:
             async with server.session_manager.run():
                 yield
         database.dispose()
+        traces.end()
 
     return Starlette(
         routes=[

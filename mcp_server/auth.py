@@ -33,6 +33,12 @@ def current_session() -> AgentSession:
     return session
 
 
+def current_traceparent() -> str | None:
+    """The part of a trace that the request belongs to: by its session, and not by what its agent says."""
+    session = _current.get()
+    return session.traceparent if session else None
+
+
 class RequireSession:
     """Lets a request through that bears the token of a live session, or of a CLI that waits for one.
 

@@ -14,16 +14,17 @@ from mcp.server.mcpserver.tools import Tool
 from mcp_types import CallToolResult, TextContent, ToolAnnotations
 from pydantic import BaseModel, Field
 
-from longwick import artifacts, events, metrics, room, seams, sessions
+from longwick import artifacts, events, metrics, room, seams, sessions, traces
 from longwick.artifacts import Quota, Save
 from longwick.database import Database, Db
 from longwick.errors import Invalid, LongwickError, TooLarge
 from longwick.events import Event, EventType
 from longwick.kinds import ArtifactType
+from longwick.limits import Limits
 from longwick.settings import Settings
 from longwick.storage import Storage, describe
 from longwick.text import clean, shorten
-from mcp_server.auth import current_session
+from mcp_server.auth import current_session, current_traceparent
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +78,7 @@ class Tools:
     def __init__(self, settings: Settings, database: Database, storage: Storage) -> None:
         self._settings = settings
         self._quota = Quota(settings.artifacts_per_run, settings.artifact_bytes_per_run)
-        self._most_kept = Quota(settings.artifacts_per_owner, settings.artifact_bytes_per_owner)
+        self._limits = Limits.usual(settings)
         self._database = database
         self._storage = storage
 
@@ -114,7 +115,7 @@ class Tools:
 
         def check(db: Db) -> None:
             if artifacts.saved_before(db, session, wanted, self._quota) is None:
-                room.check(db, session.thread_id, wanted.bytes.size, self._most_kept)
+                room.check(db, session.thread_id, wanted.bytes.size, self._limits)
 
         self._database.read(check)
         self._storage.put([data], limit=self._settings.artifact_bytes)
@@ -201,16 +202,18 @@ def _tool(function: Callable[..., CallToolResult], hints: ToolAnnotations) -> To
     @functools.wraps(function)
     def in_words(*args: Any, **kwargs: Any) -> CallToolResult:
         outcome = "internal_error"
-        try:
-            answer = function(*args, **kwargs)
-            outcome = "ok"
-            return answer
-        except LongwickError as error:
-            outcome = error.code
-            log.info("%s was refused: %s", function.__name__, error.code)
-            raise ToolError(f"{error.code}: {error.detail}") from error
-        finally:
-            metrics.MCP_CALLS.labels(function.__name__, outcome).inc()
+        with traces.span(f"tool {function.__name__}", parent=current_traceparent()):
+            try:
+                answer = function(*args, **kwargs)
+                outcome = "ok"
+                return answer
+            except LongwickError as error:
+                outcome = error.code
+                log.info("%s was refused: %s", function.__name__, error.code)
+                raise ToolError(f"{error.code}: {error.detail}") from error
+            finally:
+                traces.note(outcome=outcome)
+                metrics.MCP_CALLS.labels(function.__name__, outcome).inc()
 
     tool = Tool.from_function(in_words, description=inspect.getdoc(function), annotations=hints)
     arguments = tool.fn_metadata.arg_model

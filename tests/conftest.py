@@ -1,16 +1,21 @@
 """The real parts that tests are given: a record on each engine, a Valkey, settings with quick timings."""
 
+import contextlib
 import os
+import re
 import shutil
+import signal
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from itertools import count
 from pathlib import Path
+from zlib import crc32
 
 import pytest
 import redis
 from postgres import Postgres
 from processes import Launch, Process
+from s3 import CREDENTIALS, S3
 from stack import Stack
 
 from longwick.database import Database
@@ -19,6 +24,33 @@ from longwick.settings import Settings
 from longwick.valkey import Valkey
 
 _serial = count(1)
+CRASHING = Path(__file__).parent / "crashing"
+WHOLE = [Path(__file__).parent / name for name in ("durability", "flows")]
+"""The folders of tests that start the whole product."""
+ShakenStacks = tuple[dict[str, Stack], Path]
+
+
+def pytest_configure() -> None:
+    """A shell that starts something in the background has it ignore SIGINT, and so would all that tests start."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--every-engine", action="store_true", help="run what starts the whole product on each engine")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What starts the whole product takes long: each such test runs on one engine, half of them on each."""
+    if config.getoption("every_engine"):
+        return
+    engines: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        if isinstance(item, pytest.Function) and item.path.parent in WHOLE and "engine_name" in item.fixturenames:
+            engines.setdefault(re.sub("sqlite|postgresql", "", item.nodeid), []).append(item)
+    left = [same[1 - crc32(name.encode()) % 2] for name, same in engines.items() if len(same) > 1]
+    config.hook.pytest_deselected(items=left)
+    items[:] = [item for item in items if item not in left]
 
 
 @pytest.fixture(autouse=True)
@@ -107,6 +139,21 @@ def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
+    """An object store; one a test process, started by the first test that asks."""
+    with S3(tmp_path_factory.mktemp("s3")) as server:
+        yield server
+
+
+@pytest.fixture
+def storage_url(s3: S3, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """An empty place in it, whose credentials this process has."""
+    for name, value in CREDENTIALS.items():
+        monkeypatch.setenv(name, value)
+    return s3.url(request.node.name)
+
+
 @pytest.fixture
 def redis_url(valkey: Valkey) -> str:
     """An empty Redis. A test that stops or breaks its Redis starts a Valkey of its own."""
@@ -123,6 +170,7 @@ def settings(database_url: str, redis_url: str, tmp_path: Path) -> Settings:
         data_dir=tmp_path / "data",
         database_url=database_url,
         redis_url=redis_url,
+        sandbox="none",
         beat_seconds=0.2,
         lease_seconds=1.0,
         sweep_seconds=0.1,
@@ -146,24 +194,54 @@ def launch(tmp_path: Path) -> Iterator[Launch]:
         print(f"--- {process}\n{process.output}")
 
 
+class Stacks(dict[str, Stack]):
+    """Engine -> a stack, started when it is first asked for."""
+
+    def __init__(self, name: str, env: Mapping[str, str], request: pytest.FixtureRequest, ending: ExitStack) -> None:
+        super().__init__()
+        self._name = name
+        self._env = env
+        self._request = request
+        self._ending = ending
+
+    def __missing__(self, engine: str) -> Stack:
+        env = dict(self._env)
+        if engine == "postgresql":
+            server = self._request.getfixturevalue("postgres")
+            database = f"{self._name}_{next(_serial)}"
+            server.create(database)
+            env["LONGWICK_DATABASE_URL"] = server.url(database)
+        folder = self._request.getfixturevalue("tmp_path_factory").mktemp(self._name)
+        self[engine] = self._ending.enter_context(Stack(folder, env))
+        return self[engine]
+
+
 @pytest.fixture(scope="session")
-def stacks(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[dict[str, Stack]]:
+def stacks(request: pytest.FixtureRequest) -> Iterator[dict[str, Stack]]:
     """The stacks that tests share, by engine; for tests that leave them as they found them."""
     with ExitStack() as ending:
-        started: dict[str, Stack] = {}
+        yield Stacks("stack", {}, request, ending)
 
-        class OnDemand(dict[str, Stack]):
-            def __missing__(self, engine: str) -> Stack:
-                env = {}
-                if engine == "postgresql":
-                    server = request.getfixturevalue("postgres")
-                    server.create("shared_stack")
-                    env["LONGWICK_DATABASE_URL"] = server.url("shared_stack")
-                self[engine] = ending.enter_context(Stack(tmp_path_factory.mktemp("stack"), env))
-                return self[engine]
 
-        started = OnDemand()
-        yield started
+@pytest.fixture(scope="session")
+def shaken_stacks(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ShakenStacks]:
+    """The stacks that tests break, by engine, and the folder that says in which seam of them a process dies."""
+    seams = tmp_path_factory.mktemp("seams")
+    env = {"PYTHONPATH": str(CRASHING), "LONGWICK_HASTY": "1", "LONGWICK_OBEYS": "1", "LONGWICK_FAIL_IN": str(seams)}
+    with ExitStack() as ending:
+        yield Stacks("shaken", env, request, ending), seams
+
+
+@pytest.fixture
+def shaken_stack(shaken_stacks: ShakenStacks, engine_name: str) -> Stack:
+    """A running product for the test to break, as long as all gets well again by itself afterwards."""
+    stack = shaken_stacks[0][engine_name]
+    if stack.process.returncode is None:
+        with contextlib.suppress(AssertionError):
+            stack.well()
+            return stack
+    del shaken_stacks[0][engine_name]
+    return shaken_stacks[0][engine_name]
 
 
 @pytest.fixture

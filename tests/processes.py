@@ -2,24 +2,36 @@
 
 import contextlib
 import os
+import secrets
 import shutil
 import signal
 import socket
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
 import psutil
 
 STOP_SECONDS = 10.0
+PORTS = range(10_000, 20_000)
+"""Below those that the kernel gives away by itself, and those that an embedded Valkey draws from."""
 
 
 def free_port() -> int:
-    """A port of loopback that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
+    """A port of loopback that nobody listens on, and that nobody is given who asks the kernel for any."""
+    while True:
+        port = secrets.choice(PORTS)
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+
+
+@contextlib.contextmanager
+def unheard_port() -> Iterator[int]:
+    """A port of loopback that nobody listens on, and nobody can meanwhile."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield bound.getsockname()[1]
 
 
 class Process:

@@ -41,38 +41,70 @@ kind = "coding"
 command = ["{codex}"]
 models = ["gpt-5"]
 
+[agents.claude-frugal]
+adapter = "claude"
+command = ["{claude_new}"]
+models = ["claude-sonnet-5"]
+max_tokens = 250
+
+[agents.codex-frugal]
+adapter = "codex"
+command = ["{codex}"]
+models = ["gpt-5-mini"]
+max_cost_usd = 0.002
+
+[agents.claude-builder]
+adapter = "claude"
+kind = "coding"
+command = ["{claude_new}"]
+models = ["claude-sonnet-5"]
+tools = ["Bash"]
+workspace = "thread"
+
+[agents.planter]
+adapter = "jsonl"
+command = ["{python}", "-S", "-E", "{planter}"]
+workspace = "thread"
+
+[agents.asker]
+adapter = "jsonl"
+command = ["{python}", "-S", "-E", "{asker}"]
+provider = "anthropic"
+models = ["claude-sonnet-5"]
+
 [agents.gemini]
 adapter = "acp"
 command = {gemini}
-env = {{ GEMINI_API_KEY = "the-key", GOOGLE_GEMINI_BASE_URL = "{gemini_url}" }}
+env = {{ GEMINI_API_KEY = "the-key", GOOGLE_GEMINI_BASE_URL = "http://{gemini_place}" }}
+egress = ["{gemini_place}"]
 
 [agents.claude-acp]
 adapter = "acp"
 command = {claude_acp}
-pass_env = ["ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL"]
+provider = "anthropic"
 env = {{ CLAUDE_CODE_MAX_RETRIES = "1", CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC = "1" }}
 
 [agents.codex-acp]
 adapter = "acp"
 command = {codex_acp}
-pass_env = ["OPENAI_API_KEY"]
-env = {{ CODEX_HOME = "{codex_home}" }}
+provider = "openai"
+
+[prices."gpt-5-mini"]
+input = 10
+output = 10
 
 [agents.keyless]
 adapter = "acp"
 command = {gemini}
 """
-CODEX_CONFIG = """
-model = "gpt-5"
-model_provider = "test"
-[model_providers.test]
-name = "test"
-base_url = "{url}/v1"
-wire_api = "responses"
-env_key = "OPENAI_API_KEY"
-request_max_retries = 1
-stream_max_retries = 1
-"""
+TOLD = 'exec "$0" "$@" -c "model_providers.test.base_url=$OPENAI_BASE_URL"'
+"""What codex-acp asks can only be said in its configuration."""
+CODEX_ACP = {
+    "model": '"gpt-5"',
+    "model_provider": '"test"',
+    "model_providers.test": '{name="test",wire_api="responses",env_key="OPENAI_API_KEY",request_max_retries=1,'
+    "stream_max_retries=1}",
+}
 BASH = 'Bash {"command": "echo made > artifacts.txt", "description": "make"}'
 SHELLS = {
     "codex": 'exec_command {"cmd": "touch artifacts.txt"}',

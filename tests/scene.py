@@ -1,6 +1,7 @@
 """The scene of a test of the record: runs in the state that the test is about, made as the tiers make them."""
 
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 from longwick import events, leases, runs, threads
@@ -10,6 +11,8 @@ from longwick.models import Run, Thread
 from longwick.runs import NewRun
 
 OWNER = "local"
+NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
+"""A time for tests of days, which would else fail at midnight."""
 WORKER = "wrk_test"
 
 

@@ -1,10 +1,13 @@
 """The web tier as a process of its own."""
 
+import json
 import re
 import sys
+from typing import Any
 
 from processes import Launch, Process
 from waiting import wait_for
+from watching import Json
 
 from longwick.settings import Settings
 
@@ -23,3 +26,13 @@ def serve_web(launch: Launch, settings: Settings, **more: str) -> tuple[Process,
     found = wait_for(lambda: re.search(r"listening on (http://[0-9.:]+)", process.output), 20, "the server to listen")
     assert found
     return process, found[1]
+
+
+def read_frame(stream: Any) -> Json:
+    """The next frame, of whole lines as they stand in the stream."""
+    while (line := stream.readline()) == b": ping\n":
+        pass
+    assert line.startswith(b"data: "), line
+    assert stream.readline() == b"\n"
+    found: Json = json.loads(line.removeprefix(b"data: "))
+    return found

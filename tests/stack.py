@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import signal
+import ssl
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -26,7 +27,7 @@ class Stack:
     """A running `longwick up`. Enter it to start, leave it to end all of it."""
 
     def __init__(
-        self, folder: Path, env: Mapping[str, str], ready_seconds: float = 30, *, flower: bool = False
+        self, folder: Path, env: Mapping[str, str], ready_seconds: float = 90, *, flower: bool = False
     ) -> None:
         self.folder = folder
         self.data_dir = folder / "data"
@@ -34,6 +35,8 @@ class Stack:
             "LONGWICK_DATA_DIR": str(self.data_dir),
             "LONGWICK_AGENTS_FILE": str(AGENTS / "agents.toml"),
             "LONGWICK_PORT": "0",
+            # Scripted agents wait for files of their tests, and say who they are to them.
+            "LONGWICK_SANDBOX": "none",
             "LONGWICK_DRAIN_SECONDS": "1",
             **env,
         }
@@ -54,7 +57,9 @@ class Stack:
             self.process.end()
             raise
         self.url = ready
-        self.http = httpx2.Client(base_url=f"{self.url}/api/v1", timeout=10, trust_env=False)
+        # A connection that the server is about to end is none to ask over.
+        limits = httpx2.Limits(keepalive_expiry=1)
+        self.http = httpx2.Client(base_url=f"{self.url}/api/v1", timeout=20, limits=limits, trust_env=False)
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -81,6 +86,17 @@ class Stack:
         assert self.process.returncode is None, self.process.output
         return next((line.split()[-1] for line in self.process.output.splitlines() if "is ready: http" in line), None)
 
+    def well(self) -> Json:
+        """What it says of its health, once all of its parts are there."""
+
+        def ready() -> Json | None:
+            with contextlib.suppress(httpx2.TransportError):
+                said: Json = self.http.get(f"{self.url}/readyz").json()
+                return said if said["status"] == "ok" and self.find_pid("worker") else None
+            return None
+
+        return wait_for(ready, what="all of its parts to be well")
+
     def pid(self, tier: str) -> int:
         """The process of a tier (web, mcp, worker, valkey) that runs now."""
         return wait_for(lambda: self.find_pid(tier), 10, f"a {tier} process")
@@ -103,7 +119,7 @@ class Stack:
     @property
     def environ(self) -> dict[str, str]:
         """The settings that `up` gives its tiers."""
-        environ = psutil.Process(self.pid("worker")).environ()
+        environ = psutil.Process(self.pid("web")).environ()
         return {name: value for name, value in environ.items() if name.startswith("LONGWICK_")}
 
     def kill(self, tier: str, how: signal.Signals = signal.SIGKILL) -> int:
@@ -136,7 +152,7 @@ class Stack:
         status: str = self.get(f"/runs/{run['id']}")["status"]
         return status
 
-    def settled(self, run: Json, seconds: float = 20) -> Json:
+    def settled(self, run: Json, seconds: float = 30) -> Json:
         """The run, once it is over."""
 
         def over() -> Json | None:
@@ -161,10 +177,16 @@ class Stack:
         return "".join(event["data"]["text"] for event in self.log_of(run) if event["type"] == "message.delta")
 
 
+def asking(provider_url: str) -> dict[str, str]:
+    """The settings of a stack whose agent `asker` asks the models of a provider."""
+    file = str(AGENTS / "asking.toml")
+    return {"LONGWICK_AGENTS_FILE": file, "ANTHROPIC_API_KEY": "sk-ant-test", "ANTHROPIC_BASE_URL": provider_url}
+
+
 def launch_worker(stack: Stack, launch: Launch, data_dir: Path) -> Process:
     """A second worker on the stack's record and Redis, as if on another host: its data dir is its own."""
     worker = launch([sys.executable, "-P", "-m", "worker"], env={**stack.environ, "LONGWICK_DATA_DIR": str(data_dir)})
-    wait_for(lambda: "ready." in worker.output, 20, "the second worker to be ready")
+    wait_for(lambda: "ready." in worker.output, 60, "the second worker to be ready")
     return worker
 
 
@@ -182,13 +204,22 @@ def submit_once(http: httpx2.Client, body: Json, key: str) -> Json | None:
 class Server(Protocol):
     """What can be read from."""
 
-    url: str
+    @property
+    def url(self) -> str: ...
 
 
 class Reader:
     """A reader of a run's stream that comes back after every break, as EventSource does, from the last id it saw."""
 
-    def __init__(self, server: Server, run: Json, after: int = 0, give_up_after: int | None = None) -> None:
+    def __init__(
+        self,
+        server: Server,
+        run: Json,
+        after: int = 0,
+        give_up_after: int | None = None,
+        trusted: ssl.SSLContext | bool = True,
+    ) -> None:
+        self._trusted = trusted
         self._url = f"{server.url}/api/v1/runs/{run['id']}/events"
         self.cursor = after
         self.events: list[Json] = []
@@ -216,7 +247,7 @@ class Reader:
         return self.events
 
     def _read(self) -> None:
-        with httpx2.Client(timeout=httpx2.Timeout(5, read=40), trust_env=False) as http:
+        with httpx2.Client(timeout=httpx2.Timeout(5, read=40), verify=self._trusted, trust_env=False) as http:
             while not self._stopping:
                 try:
                     if self._connect_once(http):
@@ -237,7 +268,7 @@ class Reader:
             self.connections += 1
             if answer.status_code == 204:
                 return True
-            if answer.status_code == 503:
+            if answer.status_code in (502, 503, 504):
                 self._pause.wait(0.05)
                 return False
             assert answer.status_code == 200, answer.status_code

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from playwright.sync_api import ConsoleMessage, Locator, Page, expect
 from stack import Json, Stack
+from waiting import wait_for
 
 ROOT = Path(__file__).parents[1]
 WAIT_MS = 15_000
@@ -101,7 +102,7 @@ class Tab:
         """A picture for the docs, where they are being made."""
         folder = os.environ.get("PICTURES")
         if folder:
-            self.page.wait_for_function("document.fonts.status === 'loaded'")
+            self.page.wait_for_function("() => document.fonts.status === 'loaded'")
             self.page.screenshot(path=Path(folder) / f"{name}.png", animations="disabled")
 
 
@@ -111,6 +112,11 @@ class OpenTab(Protocol):
     def __call__(
         self, width: int = 1280, thread: str = "", of: Stack | None = None, *, dark: bool = False, height: int = 800
     ) -> Tab: ...
+
+
+def wait_for_quiet(stack: Stack) -> None:
+    """Until no run is under way: a test before may have left one to end by itself."""
+    wait_for(lambda: not stack.get("/runs?status=queued,running,waiting")["data"], what="the runs before to be over")
 
 
 def call(name: str, output: object, **more: object) -> str:

@@ -63,6 +63,24 @@ def test_every_fault_that_is_said_to_be_tested_is_and_no_other() -> None:
     assert told == {int(number) for number in re.findall(r"def test_f(\d+)_", tests)}
 
 
+MISSING_ATTACKS = {16, 17, 18, 21, 22}
+
+
+def test_every_attack_says_where_it_is_tested_or_why_it_is_not() -> None:
+    table = (DOCS / "security.md").read_text().partition("## Attack by attack")[2].partition("\n## ")[0]
+    rows = {int(row): cell for row, cell in re.findall(r"^\| A(\d+) \|.*\| (.+?) \|$", table, re.MULTILINE)}
+    assert set(rows) == set(range(1, 49)) - MISSING_ATTACKS
+    tested: dict[int, set[str]] = {row: set() for row in rows}
+    for path in (ROOT / "tests").rglob("test_*.py"):
+        for numbers in re.findall(r"def test_((?:a\d+_)+)", path.read_text()):
+            for number in re.findall(r"\d+", numbers):
+                tested[int(number)].add(str(path.relative_to(ROOT)))
+    for row, cell in rows.items():
+        if cell != "pending":
+            assert set(re.findall(r"`(tests/\S+?\.py)`", cell)) == tested[row], f"A{row}"
+            assert tested[row] or cell.startswith("not tested: "), f"A{row}"
+
+
 def test_every_command_is_documented_and_no_other() -> None:
     def names(group: Any, path: str) -> Iterator[str]:
         for name, command in group.commands.items():
@@ -90,13 +108,16 @@ def test_every_error_code_of_a_run_is_documented_and_no_other() -> None:
     for path in [
         ROOT / "worker" / "execute.py",
         ROOT / "worker" / "conversation.py",
+        ROOT / "worker" / "passes.py",
         ROOT / "longwick" / "leases.py",
         ROOT / "worker" / "agents" / "jsonl.py",
     ]:
         for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "failure" and node.args:
+            called = getattr(node.func, "id", getattr(node.func, "attr", "")) if isinstance(node, ast.Call) else ""
+            if isinstance(node, ast.Call) and called in ("failure", "_refuse") and node.args:
                 first = node.args[0]
-                raised.add(str(first.value) if isinstance(first, ast.Constant) else "storage_full")
+                kept = {"storage_full", "storage_unavailable"}
+                raised |= {str(first.value)} if isinstance(first, ast.Constant) else kept
             if isinstance(node, ast.keyword) and node.arg == "error_code" and isinstance(node.value, ast.Constant):
                 raised.add(str(node.value.value))
     section = (DOCS / "http-api.md").read_text().partition("## Why a run failed")[2]

@@ -9,7 +9,7 @@ T = TypeVar("T")
 POLL_SECONDS = 0.01
 
 
-def wait_for(condition: Callable[[], T | None], seconds: float = 5.0, what: str = "the condition") -> T:
+def wait_for(condition: Callable[[], T | None], seconds: float = 30.0, what: str = "the condition") -> T:
     """The first true value that `condition` gives.
 
     Raises:

@@ -8,9 +8,11 @@ from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from longwick import logs
+from longwick import descriptors, exposure, logs, traces
 from longwick.errors import BadSetting
+from longwick.heads import bounded
 from longwick.settings import Settings
 from web.app import create_app
 
@@ -28,12 +30,12 @@ class Server(uvicorn.Server):
             uvicorn.Config(
                 app,
                 loop="uvloop",
-                http="httptools",
+                http=bounded(HttpToolsProtocol),
                 ws="none",
                 log_config=None,
                 access_log=False,
                 server_header=False,
-                # Loopback needs no proxy; what a request says of one is not believed.
+                # web/callers.py believes those proxies that it is told of.
                 proxy_headers=False,
                 timeout_graceful_shutdown=STOP_SECONDS,
             )
@@ -54,8 +56,13 @@ def main() -> None:
     try:
         settings = Settings.from_environ(host=given.host, port=given.port)
         logs.configure(settings, "web")
-        app = create_app(settings)
-        listening = _listen(settings) if given.fd is None else _inherit(settings, given.fd)
+        traces.configure("web")
+        descriptors.raise_limit()
+        inherited = None if given.fd is None else _inherit(given.fd)
+        bound = settings.host if inherited is None else str(inherited.getsockname()[0])
+        app = create_app(settings, bound)
+        exposure.check_bind(settings, bound, app.state.database)
+        listening = inherited or _listen(settings)
     except (BadSetting, ValueError) as error:
         parser.exit(2, f"longwick: {error}\n")
     host, port = listening.getsockname()[:2]
@@ -66,20 +73,17 @@ def main() -> None:
 
 def _listen(settings: Settings) -> socket.socket:
     host, port = settings.host, settings.port
-    settings.check_bind(host)
     try:
         return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:
         raise BadSetting(f"LONGWICK_PORT: cannot listen on {host}:{port}: {error.strerror}") from error
 
 
-def _inherit(settings: Settings, descriptor: int) -> socket.socket:
+def _inherit(descriptor: int) -> socket.socket:
     try:
-        inherited = socket.socket(fileno=descriptor)
+        return socket.socket(fileno=descriptor)
     except OSError as error:
         raise BadSetting(f"--fd: {descriptor} is no socket: {error.strerror}") from error
-    settings.check_bind(str(inherited.getsockname()[0]))
-    return inherited
 
 
 if __name__ == "__main__":

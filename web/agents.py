@@ -58,6 +58,16 @@ class Agents:
         workers = self._lookout.look()
         return {agent: _reason(agent, profile, workers) for agent, profile in self.profiles.items()}
 
+    def isolated(self) -> dict[str, bool | None]:
+        """Agent id -> whether every living worker that can run it keeps it in a sandbox; None where none can."""
+        workers = self._lookout.look()
+        return {agent: _isolated(agent, workers) for agent in self.profiles}
+
+
+def _isolated(agent: str, workers: Sequence[Worker]) -> bool | None:
+    told = [about for worker in workers if (about := worker.agents.get(agent)) and about["unavailable"] is None]
+    return all(about.get("isolation") == "bwrap" for about in told) if told else None
+
 
 def _reason(agent: str, profile: Profile, workers: Sequence[Worker]) -> str | None:
     if not workers:

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import Depends, Header, Path, Query, Request
@@ -15,21 +14,18 @@ from longwick.queue import Dispatcher
 from longwick.settings import Settings
 from longwick.storage import Storage
 from web.agents import Agents
+from web.callers import Caller
 from web.checks import Checks
 from web.feed import Feed
 from web.hub import Hub
-
-
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """Who asks; the records that they see are their own."""
-
-    owner: str
+from web.presence import Presence
+from web.traffic import Traffic
 
 
 # All of these are async, or each would cost a trip to a thread.
-async def _caller() -> Caller:
-    return Caller("local")
+async def _caller(request: Request) -> Caller:
+    caller: Caller = request.state.caller
+    return caller
 
 
 async def _agents(request: Request) -> Agents:
@@ -72,15 +68,27 @@ async def _feed(request: Request) -> Feed:
     return feed
 
 
+async def _presence(request: Request) -> Presence:
+    presence: Presence = request.app.state.presence
+    return presence
+
+
+async def _traffic(request: Request) -> Traffic:
+    traffic: Traffic = request.app.state.traffic
+    return traffic
+
+
 TheCaller = Annotated[Caller, Depends(_caller)]
 TheAgents = Annotated[Agents, Depends(_agents)]
 TheRecord = Annotated[Database, Depends(_database)]
 TheStorage = Annotated[Storage, Depends(_storage)]
 TheDispatcher = Annotated[Dispatcher, Depends(_dispatcher)]
 TheChecks = Annotated[Checks, Depends(_checks)]
+ThePresence = Annotated[Presence, Depends(_presence)]
 TheHub = Annotated[Hub, Depends(_hub)]
 TheSettings = Annotated[Settings, Depends(_settings)]
 TheFeed = Annotated[Feed, Depends(_feed)]
+TheTraffic = Annotated[Traffic, Depends(_traffic)]
 
 
 def _form(prefix: str) -> str:

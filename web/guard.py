@@ -1,6 +1,5 @@
-"""The door of the tier: whom a request says it is for and from, how much it carries, and by which id it is known."""
+"""The door of the tier: whom a request is for and from, how much it carries, and by which id it is known."""
 
-import ipaddress
 import re
 
 from starlette.datastructures import MutableHeaders
@@ -8,12 +7,15 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from longwick.errors import Forbidden, KeyInAddress, Unauthenticated
 from longwick.ids import new_id
 from longwick.logs import bound
+from longwick.settings import is_loopback
+from web.callers import SAFE_METHODS, SESSION, Caller, Callers
 from web.problems import problem
+from web.traffic import Traffic
 
 HEADER_BYTES = 32 * 1024
-SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 # What every answer says unless its route says otherwise: nothing of ours belongs into another site's page.
 ALWAYS = {
     "cache-control": "no-store",
@@ -25,20 +27,23 @@ UPLOAD = re.compile(r"/api/v1/threads/[^/]+/files")
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?")
 
 
-def is_loopback(host: str) -> bool:
-    """Whether a host name or address can only mean this very machine."""
-    try:
-        return host.lower() == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
 class Guard:
     """Middleware that answers whatever must not reach a route, and every error that no route foresaw."""
 
-    def __init__(self, app: ASGIApp, *, host: str, body_bytes: int, upload_bytes: int) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        host_names: frozenset[str],
+        callers: Callers,
+        traffic: Traffic,
+        body_bytes: int,
+        upload_bytes: int,
+    ) -> None:
         self._app = app
-        self._host = host.lower()
+        self._host_names = host_names
+        self._callers = callers
+        self._traffic = traffic
         self._body_bytes = body_bytes
         self._upload_bytes = upload_bytes
 
@@ -67,12 +72,27 @@ class Guard:
             try:
                 limit = self._limit(request)
                 self._check(request, limit)
+                scope["state"]["caller"] = await self._admit(request)
                 await self._app(scope, self._limited(receive, limit), answer)
             except Exception as error:  # the outermost one of a request
                 if started:
                     raise
                 response = await problem(request, error)
                 await response(scope, receive, answer)
+
+    async def _admit(self, request: Request) -> Caller | None:
+        """Who asks, if they do not ask too often; who is not let in, or is about to be, is counted by the address."""
+        somebody = f"somebody at {self._callers.address(request)}"
+        try:
+            caller = await self._callers.admit(request)
+        except (Unauthenticated, Forbidden, KeyInAddress):
+            self._traffic.take(somebody)
+            raise
+        if caller is not None:
+            self._traffic.take(caller.owner)
+        elif request.scope["path"] == SESSION:
+            self._traffic.take(somebody)
+        return caller
 
     def _limit(self, request: Request) -> int:
         """The most bytes that the body may have: much only where it is not held in memory."""
@@ -83,6 +103,9 @@ class Guard:
         """Raise what the head of a request alone is refused for."""
         if sum(len(name) + len(value) for name, value in request.headers.raw) > HEADER_BYTES:
             raise HTTPException(431, f"the headers are over the limit of {HEADER_BYTES} bytes")
+        if not request.scope["path"].isprintable():
+            # The patterns of routes end before a last line break, and the rule of who may come does not.
+            raise HTTPException(404, "there is nothing here")
         hosts = request.headers.getlist("host")
         if len(hosts) != 1 or not self._is_ours(hosts[0]):
             # A page whose name was made to point here (DNS rebinding) says its own name.
@@ -102,7 +125,7 @@ class Guard:
         if named is None:
             return False
         name = named[1].strip("[]").lower()
-        return name == self._host or is_loopback(name)
+        return name in self._host_names or is_loopback(name)
 
     def _limited(self, receive: Receive, limit: int) -> Receive:
         """`receive` for a body whose length was not declared, which is counted as it comes."""

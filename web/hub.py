@@ -20,7 +20,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from starlette.concurrency import run_in_threadpool
 
-from longwick import metrics, overview
+from longwick import metrics, overview, seals
 from longwick.broadcast import TIMEOUT_SECONDS, decode, run_channel
 from longwick.database import Database
 from longwick.errors import LongwickError
@@ -43,6 +43,13 @@ class Live:
         self.batch = batch
         self.size = len(batch.body)
         self._frames: bytes | None = None
+        self._at = 0.0
+
+    @property
+    def at(self) -> float:
+        """When its last event happened, in seconds since the epoch."""
+        self._at = self._at or self.batch.at.timestamp()
+        return self._at
 
     def frames(self, after: int) -> bytes:
         """The SSE frames of the events past `after`."""
@@ -185,6 +192,7 @@ class Hub:
 
     async def _listen(self) -> None:
         """Hold the one subscription connection until it breaks."""
+        key = await run_in_threadpool(self._database.read, seals.find_key)
         redis = Redis.from_url(
             self._redis_url,
             socket_timeout=None,
@@ -202,12 +210,13 @@ class Hub:
                     async with asyncio.timeout(SILENCE_SECONDS):
                         message = await pubsub.get_message(timeout=None)
                     if message is not None:
-                        self._hear(message)
+                        self._hear(message, key)
             finally:
                 self._pubsub = None
 
-    def _hear(self, message: Mapping[str, Any]) -> None:
-        run_id = (message["channel"] or b"").decode().removeprefix("longwick:run:")
+    def _hear(self, message: Mapping[str, Any], key: bytes) -> None:
+        channel = (message["channel"] or b"").decode()
+        run_id = channel.removeprefix("longwick:run:")
         viewers = self._viewers.get(run_id, ())
         if message["type"] == "subscribe":
             # At first, and again after each interruption, in which anything may have been missed.
@@ -217,9 +226,10 @@ class Hub:
                 viewer.look("subscribed")
         elif message["type"] == "message" and viewers:
             try:
-                live = Live(decode(run_id, message["data"]))
-            except ValueError:
-                log.warning("a message that is no batch came for %s", run_id)
+                live = Live(decode(run_id, seals.opened(key, channel, message["data"])))
+            except ValueError as error:
+                # From a Longwick of another version, or forged; the next look at the record shows what there is.
+                log.warning("what came for %s is no live copy of ours: %s", run_id, error)
                 return
             for viewer in viewers:
                 viewer.offer(live)

@@ -6,6 +6,8 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 
+from web.callers import rule
+from web.links import link
 from web.problems import MEDIA_TYPE, Problem, title
 
 Responses = dict[int | str, dict[str, Any]]
@@ -18,9 +20,12 @@ RETRY_AFTER = {"description": "Seconds to wait before trying again", "schema": {
 # Where FastAPI puts errors of validation that a route does not declare: ours have another form, or are a 404.
 NOT_OURS = ("HTTPValidationError", "ValidationError")
 ANY_OTHER = {
-    "description": "Any other problem, such as a foreign Host (421), a foreign Origin (403) or a fault of ours (500)",
+    "description": "Any other problem, such as a key in the address (400), a foreign Origin or a key without the scope "
+    "(403), a foreign Host (421) or a fault of ours (500)",
     "content": {MEDIA_TYPE: {"schema": PROBLEM}},
 }
+COUNTED = "/api/v1/"
+"""Where any request may be one too many."""
 
 
 def responses(*statuses: int) -> Responses:
@@ -58,14 +63,24 @@ def described(app: FastAPI) -> dict[str, Any]:
             summary="Runs CLI agents as durable jobs: whatever was accepted survives every crash.",
             routes=app.routes,
         )
-        for operations in document["paths"].values():
-            for operation in operations.values():
+        document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+        for path, operations in document["paths"].items():
+            for method, operation in operations.items():
                 answers = operation["responses"]
+                if rule(method.upper(), path) is not None:
+                    for status in (401, 503):
+                        told = {"description": title(status), "content": {MEDIA_TYPE: {"schema": PROBLEM}}}
+                        answers.setdefault(str(status), told)
+                    # Or nothing, where whoever is there is the owner.
+                    operation["security"] = [{"key": []}, {}]
+                if path.startswith(COUNTED):
+                    answers.setdefault("429", {"description": title(429), "content": ANY_OTHER["content"]})
                 operation["responses"] = {
                     status: _complete(status, answer)
                     for status, answer in [*answers.items(), ("default", ANY_OTHER)]
                     if NOT_OURS[0] not in str(answer)
                 }
+        link(document["paths"])
         for name in NOT_OURS:
             document["components"]["schemas"].pop(name, None)
         app.openapi_schema = document

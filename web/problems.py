@@ -1,6 +1,7 @@
 """Errors as a caller sees them: RFC 9457 problems, with the member `error` that OpenAI-shaped clients print."""
 
 import logging
+import math
 from dataclasses import dataclass, field
 from http import HTTPStatus
 
@@ -10,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from longwick.errors import LongwickError
+from longwick.errors import LongwickError, TooMany
 from longwick.text import clean, shorten
 from web.schemas import Answer
 
@@ -112,6 +113,9 @@ def title(status: int) -> str:
 
 def _told(request: Request, error: Exception) -> Told:
     match error:
+        case TooMany():
+            headers = {"Retry-After": str(max(1, math.ceil(error.retry_after)))}
+            return Told(error.status, error.code, error.detail, headers=headers)
         case LongwickError() if error.status != 500:
             return Told(error.status, error.code, error.detail, error.param)
         case RequestValidationError():
@@ -162,6 +166,8 @@ def _allowed(request: Request) -> str:
 def _headers(told: Told) -> dict[str, str]:
     if told.status in (429, 503):
         return {"Retry-After": "1", **told.headers}
+    if told.status == 401:
+        return {"WWW-Authenticate": "Bearer", **told.headers}
     if told.status == 409:
         # Clients of the OpenAI kind would send it again, which changes nothing.
         return {"X-Should-Retry": "false", **told.headers}

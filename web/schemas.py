@@ -197,6 +197,8 @@ class Agent(Item):
     """Why it is not available."""
     models: list[str]
     capabilities: list[str]
+    isolated: bool | None
+    """Whether each worker that can run it does so in a sandbox of its own; null while there is none to ask."""
 
 
 class Parts(Answer):
@@ -213,6 +215,8 @@ class Health(Answer):
 
     status: Literal["ok", "degraded", "unavailable"]
     checks: Parts
+    isolation: dict[str, str]
+    """Worker id -> `bwrap` where it keeps its agents in sandboxes, or `none` and why."""
 
 
 class Alive(Answer):

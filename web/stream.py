@@ -7,17 +7,19 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from longwick import events, runs
+from longwick import events, metrics, runs
 from longwick.database import Database, Db
 from longwick.errors import NotFound
 from longwick.events import Batch
+from longwick.passes import Hold
 from web.hub import Hub, encode
+from web.presence import Presence
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +44,8 @@ async def frames(hub: Hub, database: Database, owner: str, run_id: str, after: i
         more = bool(batches) and batches[-1].last_seq < run.last_seq
         return batches, more, run.status.terminal and not more
 
+    # Only of those is it known that what comes is new.
+    up_to_date = False
     async with hub.watch(run_id, after) as viewer:
         heartbeat_at = time.monotonic() + HEARTBEAT_SECONDS
         while not hub.closing:
@@ -51,9 +55,12 @@ async def frames(hub: Hub, database: Database, owner: str, run_id: str, after: i
                 for batch in batches:
                     yield encode(batch, viewer.cursor)
                     viewer.cursor = batch.last_seq
+                    if up_to_date:
+                        metrics.VIEWER_LAG_SECONDS.observe(max(0.0, time.time() - batch.at.timestamp()))
                 if done:
                     return
                 viewer.behind = viewer.behind or more
+                up_to_date = up_to_date or not more
                 continue
             live = viewer.take()
             if live is None:
@@ -67,31 +74,48 @@ async def frames(hub: Hub, database: Database, owner: str, run_id: str, after: i
             elif live.batch.last_seq > viewer.cursor:
                 yield live.frames(viewer.cursor)
                 viewer.cursor = live.batch.last_seq
+                metrics.VIEWER_LAG_SECONDS.observe(max(0.0, time.time() - live.at))
                 if live.batch.terminal:
                     return
 
 
 class EventStream(Response):
-    """An SSE answer that ends when its client goes, or takes nothing for `SEND_SECONDS`."""
+    """An SSE answer that ends when its client goes or may be here no more, or takes nothing for `SEND_SECONDS`."""
 
-    def __init__(self, chunks: AsyncGenerator[bytes]) -> None:
+    def __init__(
+        self, chunks: AsyncGenerator[bytes], presence: Presence, hold: Hold, close: Callable[[], None] = lambda: None
+    ) -> None:
+        """`close` is called at the end, whatever it is."""
         super().__init__(
             media_type="text/event-stream",
             headers={"cache-control": "no-store", "x-accel-buffering": "no"},
         )
         del self.headers["content-length"]
         self._chunks = chunks
+        self._presence = presence
+        self._hold = hold
+        self._close = close
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        streaming = asyncio.create_task(self._stream(send))
-        leaving = asyncio.create_task(_left(receive))
         try:
-            await asyncio.wait({streaming, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            await self._answer(receive, send)
         finally:
-            for task in (streaming, leaving):
-                task.cancel()
-            await asyncio.gather(streaming, leaving, return_exceptions=True)
+            self._close()
+
+    async def _answer(self, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        with self._presence.of(self._hold) as over:
+            streaming = asyncio.create_task(self._stream(send))
+            ends = (streaming, asyncio.create_task(_left(receive)), asyncio.create_task(over.wait()))
+            try:
+                await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for task in ends:
+                    task.cancel()
+                await asyncio.gather(*ends, return_exceptions=True)
+        if over.is_set() and streaming.cancelled():
+            async with asyncio.timeout(SEND_SECONDS):
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
         if not streaming.cancelled() and (error := streaming.exception()) is not None:
             # The headers are sent; all that can be said is said by ending the stream, and the client comes again.
             level = logging.INFO if isinstance(error, NotFound) else logging.WARNING
@@ -108,8 +132,3 @@ class EventStream(Response):
 async def _left(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
-
-
-def event_stream(hub: Hub, database: Database, owner: str, run_id: str, after: int) -> Response:
-    """The answer that streams a run's events past `after`."""
-    return EventStream(frames(hub, database, owner, run_id, after))

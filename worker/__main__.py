@@ -2,7 +2,7 @@
 
 import argparse
 
-from longwick import logs
+from longwick import descriptors, logs, traces
 from longwick.errors import BadSetting
 from longwick.kinds import RunKind
 from longwick.settings import Settings
@@ -19,6 +19,8 @@ def main() -> None:
         settings = Settings.from_environ(concurrency=given.concurrency)
         lanes = [RunKind(lane) for lane in given.lanes.split(",")]
         logs.configure(settings, "worker")
+        traces.configure("worker")
+        descriptors.raise_limit()
         work(settings, lanes, settings.concurrency)
     except (BadSetting, ValueError) as error:
         parser.exit(2, f"longwick: {error}\n")

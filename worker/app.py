@@ -11,9 +11,10 @@ from longwick.errors import LongwickError
 from longwick.kinds import RunKind
 from longwick.queue import celery_app
 from longwick.settings import Settings
+from worker.inbox import hear_hints_alone
 from worker.keeper import Stop
 from worker.parts import Parts, assemble
-from worker.strays import adopt_orphans
+from worker.strays import adopt_orphans, keep_to_itself
 from worker.tasks import register
 
 log = logging.getLogger(__name__)
@@ -24,7 +25,9 @@ BROKER_TIMEOUT_SECONDS = 4
 def work(settings: Settings, lanes: Sequence[RunKind], concurrency: int) -> None:
     """Run a worker until it is told to stop, and then until its runs have ended."""
     adopt_orphans()
+    keep_to_itself()
     with assemble(settings, lanes, concurrency) as parts:
+        hear_hints_alone(parts.keeper.is_in_touch)
         app = celery_app(settings.redis, socket_timeout=BROKER_TIMEOUT_SECONDS)
         app.conf.update(
             broker_transport_options=app.conf.broker_transport_options | {"queue_order_strategy": "priority"}

@@ -1,11 +1,11 @@
 """What lies beneath a folder, opened by its name and through no link: whoever works there may put links anywhere."""
 
+import contextlib
 import ctypes
 import errno
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import BinaryIO
 
 
@@ -31,7 +31,7 @@ def open_beneath(folder: int, name: str, flags: int = 0, mode: int = 0) -> int:
     return _openat2(folder, name, flags, mode, _RESOLVE_BENEATH | _RESOLVE_NO_SYMLINKS | _RESOLVE_NO_MAGICLINKS)
 
 
-@contextmanager
+@contextlib.contextmanager
 def opened_beneath(folder: int, name: str, flags: int = 0) -> Iterator[int]:
     """The same, closed on leaving."""
     descriptor = open_beneath(folder, name, flags)
@@ -54,6 +54,26 @@ def regular_file(folder: int, name: str) -> BinaryIO | None:
         os.close(descriptor)
         return None
     return os.fdopen(descriptor, "rb")
+
+
+def entries_beneath(folder: int) -> Iterator[tuple[str, "os.DirEntry[str]"]]:
+    """(path, entry) of all that lies beneath a folder, but for what is in folders that cannot be opened.
+
+    However deep that is: agents make folders that `os.walk` ends in a RecursionError over.
+    """
+    waiting = [""]
+    while waiting:
+        above = waiting.pop()
+        with (
+            contextlib.suppress(OSError),
+            opened_beneath(folder, above or ".", os.O_DIRECTORY) as opened,
+            os.scandir(opened) as entries,
+        ):
+            for entry in entries:
+                path = f"{above}/{entry.name}" if above else entry.name
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append(path)
+                yield path, entry
 
 
 def link_target(folder: int, name: str) -> str | None:

@@ -1,14 +1,19 @@
-"""How a CLI is ended before its turn is over, and what then becomes of its run."""
+"""How a CLI is ended, and what becomes of its run where its turn was not over yet."""
 
+import threading
 import time
 
 from longwick.kinds import RunStatus
 from longwick.outcomes import Outcome
 from worker.agents import Adapter
 from worker.cli import Cli
+from worker.keeper import Hold, Stop
 
 PATIENCE_SECONDS = 5.0
 """How long a CLI has for each way of being asked to stop."""
+LINGER_SECONDS = 30.0
+"""How long a CLI that has given its result may take to exit."""
+LOOK_SECONDS = 1.0
 
 
 def failure(code: str, message: str) -> Outcome:
@@ -45,3 +50,17 @@ class Ending:
         if self.outcome is None or not self._steps:
             return at_most
         return min(at_most, max(0.0, self._next_at - time.monotonic()))
+
+
+def let_it_exit(process: Cli, hold: Hold, draining: threading.Event) -> None:
+    """The run is over; give its CLI time to end by itself, and drop what it still says."""
+
+    def told_to_stop() -> bool:
+        # Only now is it no news that the lease is gone.
+        return hold.stop not in (None, Stop.FENCED) or draining.is_set()
+
+    process.close_input()
+    deadline = time.monotonic() + LINGER_SECONDS
+    while not process.ended and time.monotonic() < deadline and not told_to_stop():
+        process.poll(min(LOOK_SECONDS, max(0.0, deadline - time.monotonic())))
+        hold.hear()

@@ -1,32 +1,33 @@
 """The story of one attempt, from claimed to settled."""
 
 import logging
-import os
 import time
 from collections.abc import Callable
-from typing import BinaryIO
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
+from typing import Any
 
-from longwick import approvals, artifacts, metrics, room, runs, seams, sessions, threads, transcript
-from longwick.artifacts import Quota, Save
+from longwick import approvals, artifacts, limits, metrics, runs, seams, sessions, threads, traces, transcript
 from longwick.database import Db
-from longwick.errors import BadName, Fenced, LongwickError, NotFound, StorageFull, Unavailable
-from longwick.events import Event, notice
+from longwick.errors import Fenced, NotFound, StorageFull, StorageUnavailable, Unavailable
+from longwick.events import Event
 from longwick.kinds import RunStatus
 from longwick.logs import bound
 from longwick.models import Artifact, Run
 from longwick.outcomes import Outcome
 from longwick.profiles import Profile
 from longwick.recorder import RunLog
-from longwick.storage import CHUNK
 from longwick.text import clean
 from longwick.transcript import Block
 from worker.agents import Adapter, Picture, Said, Turn, adapter_for
 from worker.cli import Cli
-from worker.conversation import TICK_SECONDS, Conversation, Parked
-from worker.ending import failure
+from worker.conversation import Conversation, Parked
+from worker.ending import failure, let_it_exit
 from worker.keeper import Hold, Stop
+from worker.left_files import save_left_files
 from worker.parts import Parts
-from worker.process import CliProcess
+from worker.passes import Pass
 from worker.spares import Spare
 from worker.strays import kill_adopted
 from worker.thread_folder import ThreadFolder
@@ -36,34 +37,39 @@ log = logging.getLogger(__name__)
 
 MOST_PICTURE_BYTES = 4 * 2**20
 """Larger images are refused by providers; the agent finds them in its folder."""
-LINGER_SECONDS = 30.0
-"""How long a CLI that has given its result may take to exit."""
 
 
 def execute(parts: Parts, run_id: str) -> Run | None:
     """Claim a run, run its agent, settle it. None when the run was not to be had, or was taken away meanwhile."""
     claimed_at = time.monotonic()
     started = {name: profile.started for name, profile in parts.agents.items()}
-    run = parts.database.write(lambda db: runs.claim(db, run_id, parts.worker_id, started))
+    usual = parts.limits
+    with traces.span("claim"):
+        run = parts.database.write(
+            lambda db: limits.capped(db, runs.claim(db, run_id, parts.worker_id, started, usual), usual)
+        )
     if run is None:
         return None
     seams.passed("claimed")
     if run.attempt == 1 and run.started_at:
+        traces.passed("queued", run.created_at, parent=run.traceparent, hints=run.hints)
         metrics.QUEUE_SECONDS.labels(run.kind).observe(max(0, (run.started_at - run.created_at).total_seconds()))
     hold = parts.keeper.hold(run.id, run.attempt, claimed_at)
 
     def refused() -> None:
         hold.ask_to_stop(Stop.FENCED if isinstance(run_log.error, Fenced) else Stop.REFUSED)
 
-    run_log = parts.recorder.open(run.id, run.attempt, on_fenced=refused)
+    first = partial(metrics.observe_first_event, run, "committed")
+    run_log = parts.recorder.open(run.id, run.attempt, on_fenced=refused, on_first=first)
     attempt = Attempt(parts, run, hold, run_log)
-    with bound(run_id=run.id, attempt=run.attempt):
+    with bound(run_id=run.id, attempt=run.attempt), traces.span("attempt", **about(run)):
+        hold.traceparent = traces.current()
         try:
             attempt.run_agent()
         except Fenced:
             log.warning("the attempt is over, by somebody else's hand")
-        except StorageFull as error:
-            attempt.settle(failure(error.code, "No space is left for what the agent makes."))
+        except (StorageFull, StorageUnavailable) as error:
+            attempt.settle(failure(error.code, f"What the agent makes cannot be kept: {error.detail}."))
         except Exception:
             # No bug of ours may leave a run beating for ever.
             log.exception("the attempt failed")
@@ -73,6 +79,13 @@ def execute(parts: Parts, run_id: str) -> Run | None:
             parts.recorder.close(run_log)
             hold.close()
     return attempt.settled
+
+
+def about(run: Run) -> dict[str, Any]:
+    """What a trace tells of a run."""
+    ended = {"status": run.status.value, "failed": run.error_code, "cost_usd": run.cost_usd}
+    same = {"run_id": run.id, "thread_id": run.thread_id, "agent": run.agent, "model": run.model}
+    return {**same, "kind": run.kind.value, "attempt": run.attempt, **(ended if run.status.terminal else {})}
 
 
 class Attempt:
@@ -86,26 +99,32 @@ class Attempt:
         self.conversation = Conversation(parts, run, hold, run_log)
         self.settled: Run | None = None
         self.session_id: str | None = None
+        self.given: Pass
 
     def run_agent(self) -> None:
         """The main flow. Ends with the run settled, unless somebody else was first (`Fenced`)."""
         profile = self.parts.agents.get(self.run.agent)
-        reason = "no worker knows it" if profile is None else profile.unavailable()
+        reason = "no worker knows it" if profile is None else self.parts.housing.reason_against(profile)
         if profile is None or reason:
             self.settle(failure("agent_unavailable", f"The agent {self.run.agent!r} cannot run here: {reason}."))
             return
         self.conversation.profile = profile
         spare = self.parts.spares.take(profile, self.run)
-        with spare or workspace(self.parts.settings.data_dir, self.run.id, self.run.attempt) as folder:
+        with ExitStack() as stack:
+            folder = stack.enter_context(
+                spare or workspace(self.parts.settings.data_dir, self.run.id, self.run.attempt)
+            )
+            self.given = spare.given if spare else stack.enter_context(self.parts.gateway.issued(profile))
+            self.conversation.given = self.given
             follows = profile.workspace == "thread"
             thread_folder = ThreadFolder(self.parts, self.run, folder, self.conversation, follows=follows)
             try:
                 thread_folder.restore()
                 turn = self._prepare(spare.token if spare else None)
             except Unavailable as error:
-                log.warning("the record went away before the agent was started: %s", error)
-                if not self._give_back("the record went away before the agent was started"):
-                    words = "The record went away each time before the agent could start."
+                log.warning("what is needed went away before the agent was started: %s", error)
+                if not self._give_back("the record or its files went away before the agent was started"):
+                    words = "The record or its files went away each time before the agent could start."
                     self.settle(failure("lost_too_often", words))
                 return
             except (NotFound, OSError) as error:
@@ -120,39 +139,53 @@ class Attempt:
             try:
                 with process:
                     outcome = self.conversation.follow(process, adapter)
+                    # From now on nobody would write down what it uses.
+                    self.parts.gateway.revoke(self.given)
                     seams.passed("cli ended")
                     thread_folder.store(self._until_done)
                     if outcome.error_code == "worker_shutdown" and self._give_back("its worker was told to stop"):
                         return
-                    self._collect(folder)
+                    if self.session_id:
+                        save_left_files(self.parts, self.conversation, self.session_id, folder)
                     self.settle(outcome)
-                    self._let_it_exit(process)
+                    let_it_exit(process, self.hold, self.parts.draining)
             except Parked:
                 thread_folder.store(self._until_done)
                 self._park()
             finally:
                 kill_adopted(self.run.id)
 
+    @traces.traced("prepare")
     def _prepare(self, token: str | None) -> Turn:
         """Register the session, note that the CLI is about to start, and gather what it is told; in one transaction."""
         run, wants_files = self.run, self.run.artifact_generation
 
         def prepare(db: Db) -> tuple[list[Said], sessions.Opened | None]:
             lifetime = self.conversation.timeout_seconds + 60
-            session = sessions.open_session(db, run, lifetime, token) if wants_files else None
+            opened = sessions.open_session(db, run, lifetime, token, self.hold.traceparent) if wants_files else None
             runs.mark_spawned(db, run)
             if run.attempt > 1:
                 self.conversation.shown = transcript.of_run(db, run.id)
                 self.conversation.exchange.decided = approvals.of_parked(db, run)
                 done[:] = transcript.blocks(db, run.id)
             attached[:] = artifacts.pictures_of_turn(db, run, MOST_PICTURE_BYTES)
-            return [Said(role.value, text) for role, text in threads.history(db, run)], session
+            return [Said(role.value, text) for role, text in threads.history(db, run)], opened
 
         done: list[Block] = []
         attached: list[Artifact] = []
         history, session = self.parts.database.write(prepare)
         seams.passed("spawn marked")
         self.session_id = session.id if session else None
+        shown = self.conversation.shown
+        self.given.traceparent = self.hold.traceparent
+        self.given.bind(
+            run.id,
+            run.attempt,
+            max_cost_usd=self.conversation.most_usd,
+            used=shown.usage,
+            cost_usd=shown.cost_usd,
+            wake=self.hold.nudge,
+        )
         return Turn(
             run.id,
             run.thread_id,
@@ -165,62 +198,40 @@ class Attempt:
             list(self.conversation.exchange.decided),
             [self._picture(file) for file in attached],
             max_cost_usd=run.max_cost_usd,
-            mcp_url=self.parts.settings.mcp_url if session else None,
+            mcp_url=self.parts.housing.mcp_url if session else None,
+            mcp_near=self.parts.settings.mcp_url,
             mcp_token=session.token if session else None,
+            gateway_url=self.parts.housing.gateway_url,
+            gateway_token=self.given.token,
         )
 
     def _picture(self, file: Artifact) -> Picture:
         with self.parts.storage.open(file.sha256) as stored:
             return Picture(file.name, file.media_type, stored.read())
 
+    @traces.traced("spawn")
     def _spawn(self, profile: Profile, turn: Turn, adapter: Adapter, folder: Workspace, spare: Spare | None) -> Cli:
         launch = adapter.launch(folder.work, folder.home)
-        given = [turn.mcp_token or "", *profile.environ.values()]
+        given = [turn.mcp_token or "", turn.gateway_token, *profile.environ.values()]
         self.conversation.secrets = given
         env = folder.environ(profile, turn, launch.env)
         process: Cli
         if launch.shared:
-            process = self.parts.shared.join(launch, profile.environ, adapter.interrupt, self.hold.wake)
+            process = self.parts.shared.join(profile, launch, adapter.interrupt, self.hold.wake)
         elif spare:
             process = spare.process
             spare.process.wake_by(self.hold.wake)
             process.write(launch.opening)
         else:
-            process = CliProcess(launch.argv, env=env, folder=folder.work, wake=self.hold.wake)
+            process = self.parts.housing.start(
+                profile, launch.argv, env, folder.folder, folder.work, given=self.given, wake=self.hold.wake
+            )
             process.write(launch.opening)
         seams.passed("spawned")
         self.hold.kill = process.kill
         return process
 
-    def _collect(self, folder: Workspace) -> None:
-        """Save what the CLI left in ./artifacts/, as if by save_artifact."""
-        if self.session_id is None:
-            return
-        for name, file in folder.left_files():
-            self.conversation.still_ours()
-            try:
-                if file is None:
-                    raise BadName("it is no file of its own")
-                self._save_left(name, file)
-            except Fenced:
-                return
-            except LongwickError as error:
-                words = f"The file {clean(name)!r} was not saved: {error.detail}"
-                self.conversation.record([notice("warning", error.code, words)])
-
-    def _save_left(self, name: str, file: BinaryIO) -> None:
-        settings = self.parts.settings
-        artifacts.check_name(name)
-        session_id = self.session_id
-        assert session_id is not None
-        media_type = artifacts.check_media_type(None, name, text=False)
-        quota = Quota(settings.artifacts_per_run, settings.artifact_bytes_per_run)
-        most = Quota(settings.artifacts_per_owner, settings.artifact_bytes_per_owner)
-        size = os.fstat(file.fileno()).st_size
-        self.parts.database.read(lambda db: room.check(db, self.run.thread_id, size, most))
-        stored = self.parts.storage.put(iter(lambda: file.read(CHUNK), b""), limit=settings.artifact_bytes)
-        self.parts.database.write(lambda db: artifacts.save(db, session_id, Save(name, media_type, stored), quota))
-
+    @traces.traced("settle")
     def settle(self, outcome: Outcome) -> None:
         """Write the end into the record: the log first, then the terminal status with its event. Until it is done."""
         if self.settled is not None:
@@ -243,7 +254,8 @@ class Attempt:
             raise
         except Exception:
             log.exception("some events were refused by the record")
-            whole = failure("internal_error", "The record refused some of the agent's output; the log says why.")
+            refused = failure("internal_error", "The record refused some of the agent's output; the log says why.")
+            whole = replace(refused, usage=shown.usage, cost_usd=shown.cost_usd)
 
         def settle() -> None:
             self.settled = self.parts.database.write(
@@ -266,18 +278,6 @@ class Attempt:
             except Unavailable as error:
                 log.warning("the record does not take the end of the run yet: %s", error)
                 time.sleep(0.2)
-
-    def _let_it_exit(self, process: Cli) -> None:
-        """The run is over; give its CLI time to end by itself, and drop what it still says."""
-        process.close_input()
-        deadline = time.monotonic() + LINGER_SECONDS
-        while not process.ended and time.monotonic() < deadline and not self._told_to_stop():
-            process.poll(min(TICK_SECONDS, max(0.0, deadline - time.monotonic())))
-            self.hold.hear()
-
-    def _told_to_stop(self) -> bool:
-        # Only now is it no news that the lease is gone.
-        return self.hold.stop not in (None, Stop.FENCED) or self.parts.draining.is_set()
 
     def _give_back(self, reason: str) -> bool:
         """Give the run to the next worker, where it was not started yet or may be started again."""

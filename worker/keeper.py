@@ -17,7 +17,7 @@ from typing import Self
 
 from redis.exceptions import RedisError
 
-from longwick import approvals, leases, metrics, steering
+from longwick import approvals, leases, metrics, spending, steering
 from longwick.broadcast import NEWS_CHANNEL, PAUSE_SECONDS, connect
 from longwick.database import Database, Db
 from longwick.errors import LongwickError
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 # Of the lease, how much may pass without a beat before the CLI is killed. The rest is for killing it.
 SELF_FENCE = 0.75
-# Of the time between two beats, how much makes the second a late one.
+# Of the time between two beats, how much makes the second a late one, and the record one that cannot be reached.
 LATE_BEATS = 1.5
 
 
@@ -37,9 +37,10 @@ class Stop(Enum):
     """Why a run's CLI is to be ended, the weightiest last."""
 
     CANCELLED = 1
-    WORKER_SHUTDOWN = 2
-    REFUSED = 3
-    FENCED = 4
+    OVERSPENT = 2
+    WORKER_SHUTDOWN = 3
+    REFUSED = 4
+    FENCED = 5
 
 
 class Hold:
@@ -49,12 +50,16 @@ class Hold:
         self.run_id = run_id
         self.attempt = attempt
         self.stop: Stop | None = None
+        self.traceparent: str | None = None
+        """The part of a trace that the attempt is, for what goes on elsewhere on its behalf."""
         self.kill: Callable[[], None] = lambda: None
         """Ends the CLI at once, whatever the run's thread is doing."""
         self.asking: tuple[str, ...] = ()
         """Ids of the approvals that its CLI waits for."""
         self.news = threading.Event()
         """Set when the record may have something for the CLI: a decision, or more that the user has to say."""
+        self.cost_usd: float | None = None
+        """What the run has cost so far, as far as it is known."""
         self.renewed_at = claimed_at
         self.ticked = True
         self._ears, self._mouth = socket.socketpair()
@@ -69,12 +74,15 @@ class Hold:
         """Have the run's thread end its CLI; a weightier reason replaces a lighter one."""
         if self.stop is None or why.value > self.stop.value:
             self.stop = why
-            with contextlib.suppress(OSError):
-                self._mouth.send(b"!")
+            self.nudge()
 
     def tell_news(self) -> None:
         """Have the run's thread look at the record."""
         self.news.set()
+        self.nudge()
+
+    def nudge(self) -> None:
+        """Have the run's thread look around."""
         with contextlib.suppress(OSError):
             self._mouth.send(b"!")
 
@@ -142,6 +150,13 @@ class Keeper:
         with self._lock:
             return list(self._holds.values())
 
+    def is_in_touch(self) -> bool:
+        """Whether the record has taken a beat of late, and so would let a run be claimed."""
+        return not self._is_late(time.monotonic())
+
+    def _is_late(self, now: float) -> bool:
+        return now - self._beaten_at > LATE_BEATS * self._settings.beat_seconds
+
     def take_no_more(self) -> None:
         """Have no more runs dispatched on this worker's account."""
         self._listed = replace(self._listed, capacity={})
@@ -177,10 +192,10 @@ class Keeper:
         for hold in alive:
             hold.ticked = False
         asked_at = time.monotonic()
-        renewed = self._database.write(
-            lambda db: leases.beat(db, self._listed, [(hold.run_id, hold.attempt) for hold in alive])
-        )
-        if asked_at - self._beaten_at > LATE_BEATS * self._settings.beat_seconds:
+        held = [(hold.run_id, hold.attempt) for hold in alive]
+        costs = {hold.run_id: hold.cost_usd for hold in alive}
+        renewed = self._database.write(lambda db: leases.beat(db, self._listed, held, costs))
+        if self._is_late(asked_at):
             metrics.BEATS_LATE.inc()
         self._beaten_at = asked_at
         for hold in alive:
@@ -191,21 +206,23 @@ class Keeper:
         self.look_for_wishes()
 
     def look_for_wishes(self) -> None:
-        """Ask the record which of our runs somebody wants cancelled, and for which it has something else."""
+        """Ask the record which of our runs are to end, and for which it has something else."""
         holds = {hold.run_id: hold for hold in self.holds()}
         if not holds:
             return
         asking = [approval for hold in holds.values() for approval in hold.asking]
 
-        def look(db: Db) -> tuple[set[str], set[str]]:
+        def look(db: Db) -> tuple[set[str], set[str], set[str]]:
+            cancelled = leases.cancel_wishes(db, list(holds))
+            spent = spending.overspent(db, list(holds), self._settings.spend_usd_per_owner_per_day)
             news = steering.runs_with_undelivered(db, list(holds))
-            return leases.cancel_wishes(db, list(holds)), news | (
-                approvals.runs_decided(db, asking) if asking else set()
-            )
+            return cancelled, spent, news | (approvals.runs_decided(db, asking) if asking else set())
 
-        cancelled, told = self._database.read(look)
+        cancelled, spent, told = self._database.read(look)
         for run_id in cancelled:
             holds[run_id].ask_to_stop(Stop.CANCELLED)
+        for run_id in spent:
+            holds[run_id].ask_to_stop(Stop.OVERSPENT)
         for run_id in told & holds.keys():
             holds[run_id].tell_news()
 

@@ -5,13 +5,10 @@ started it is gone, however that came about.
 """
 
 import contextlib
-import errno
 import fcntl
 import os
 import selectors
-import shutil
 import signal
-import subprocess
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -19,12 +16,18 @@ from enum import Enum
 from pathlib import Path
 from typing import Self
 
+from worker import bare
 from worker.cli import Overlong
+from worker.consumption import LOOK_SECONDS, Scales
+from worker.sandbox import Room
 
 LINE_BYTES = 32 * 2**20
 READ_BYTES = 64 * 1024
 STDERR_BYTES = 64 * 1024
 LAST_WORDS_SECONDS = 2.0
+SIGNALLED = 128
+FATAL = set(signal.valid_signals()) - {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+"""Signals of which nobody ends in good order, and then says with its status which it was."""
 live_pids: set[int] = set()
 """CLIs whose end this process waits for; every other child of it is an orphan that it adopted."""
 
@@ -40,38 +43,40 @@ class _Source(Enum):
 class CliProcess:
     """A running CLI. `poll` moves bytes in and out for a while and returns the lines that the CLI has printed.
 
-    Leaving it as a context kills what is left of its process group.
+    Leaving it as a context kills what is left of its process group; once left, there is nothing to leave.
     """
 
-    def __init__(self, argv: Sequence[str], *, env: Mapping[str, str], folder: Path, wake: int) -> None:
-        """Start it. `wake` is a descriptor that ends a `poll` early when it is readable.
+    def __init__(
+        self, argv: Sequence[str], *, env: Mapping[str, str], folder: Path, wake: int, room: Room | None = None
+    ) -> None:
+        """Start it, in a sandbox where it has a room. `wake` is a descriptor that ends a `poll` early when readable.
 
         Raises:
             OSError: it could not be started.
         """
-        self._popen = subprocess.Popen(  # noqa: S603 - a profile of the operator names it
-            [_setpriv(), "--pdeathsig", "KILL", "--", *argv],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=dict(env),
-            cwd=folder,
-            start_new_session=True,
-            bufsize=0,
-        )
+        self.until_left = contextlib.ExitStack()
+        """What it needs beside it until it is gone."""
+        self._lodger = room.start(argv, env, folder) if room else None
+        self._popen = self._lodger.popen if self._lodger else bare.start(argv, env, folder)
         self.pid = self._popen.pid
         live_pids.add(self.pid)
-        try:
+        with contextlib.ExitStack() as undone:
+            if self._lodger:
+                undone.callback(self._lodger.close)
+            undone.callback(self._forget)
+            undone.callback(self._popen.kill)
             self._pidfd = os.pidfd_open(self.pid)
+            undone.callback(os.close, self._pidfd)
             self._selector = selectors.DefaultSelector()
-        except OSError:
-            self._popen.kill()
-            self._forget()
-            raise
+            undone.pop_all()
         self.ended = False
         """It has exited, and all that it printed was returned."""
         self.heard_at = time.monotonic()
         """When it last printed anything."""
+        self.listener = self._lodger.listener if self._lodger else None
+        """Where a CLI in a sandbox looks for the worker."""
+        self._scales = Scales(room.limits, self._lodger.proc) if room and self._lodger else None
+        self.excess: str | None = None
         self.returncode: int | None = None
         """Its exit status once it has exited, negative for a signal."""
         self._gone = threading.Lock()
@@ -96,13 +101,22 @@ class CliProcess:
         return self
 
     def __exit__(self, *exc: object) -> None:
+        if self._is_gone:
+            return
         self.kill()
+        if self._lodger:
+            self._lodger.await_end()
         os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOWAIT)
-        with self._gone:
-            self._is_gone = True
-            self._forget()
-        self._selector.close()
-        os.close(self._pidfd)
+        try:
+            self.until_left.close()
+        finally:
+            with self._gone:
+                self._is_gone = True
+                self._forget()
+            self._selector.close()
+            os.close(self._pidfd)
+            if self._lodger:
+                self._lodger.close()
 
     def _forget(self) -> None:
         """Reap it, and let go of its pipes."""
@@ -122,12 +136,15 @@ class CliProcess:
 
     def poll(self, seconds: float) -> list[bytes | Overlong]:
         """Wait at most `seconds` for something to happen; the lines that are complete now, without their ends."""
+        if self._scales:
+            seconds = min(seconds, LOOK_SECONDS)
         if self._exited_at is not None:
             seconds = min(seconds, max(0.0, self._exited_at + LAST_WORDS_SECONDS - time.monotonic()))
         lines: list[bytes | Overlong] = []
         for key, _ in self._selector.select(seconds):
             match key.data:
-                case _Source.STDOUT:
+                # What came before the exit in this round may have been read with that.
+                case _Source.STDOUT if key.fileobj in self._selector.get_map():
                     lines += self._read_stdout()
                 case _Source.STDERR:
                     self._read_stderr()
@@ -135,9 +152,12 @@ class CliProcess:
                     self._write_stdin()
                 case _Source.EXIT:
                     lines += self._note_exit()
-                case _Source.WAKE:
-                    # Drained by its owner, who looks why after this returns.
+                case _:
+                    # A wake-up is drained by its owner, who looks why after this returns.
                     pass
+        if self._scales and self.excess is None and (excess := self._scales.excess()):
+            self.excess = excess
+            self.kill()
         self._settle_end(lines)
         return lines
 
@@ -159,22 +179,24 @@ class CliProcess:
 
     def interrupt(self) -> None:
         """SIGINT to its process group."""
-        self._signal(signal.SIGINT)
+        self._signal(signal.SIGINT, self._lodger.pid if self._lodger else self.pid)
 
     def kill(self) -> None:
-        """SIGKILL to its process group; safe to call from any thread, and again."""
-        self._signal(signal.SIGKILL)
+        """SIGKILL to its process group, and to all that a sandbox holds; safe to call from any thread, and again."""
+        self._signal(signal.SIGKILL, self.pid)
 
     @property
     def stderr_tail(self) -> str:
         """The end of what it wrote to standard error."""
         return bytes(self._errors).decode("utf-8", "replace")
 
-    def _signal(self, number: signal.Signals) -> None:
+    def _signal(self, number: signal.Signals, group: int) -> None:
         with self._gone, contextlib.suppress(ProcessLookupError, PermissionError):
-            # Its number is not given away before it is reaped.
-            if not self._is_gone:
-                os.killpg(self.pid, number)
+            # Its number is not given away before it is reaped, nor is that of a CLI before its sandbox is gone.
+            if not self._is_gone and (group == self.pid or self._exited_at is None):
+                os.killpg(group, number)
+                if self._lodger and number == signal.SIGKILL:
+                    self._lodger.kill()
 
     def _note_exit(self) -> list[bytes | Overlong]:
         """It has exited; read what it has left in its pipe, which may be wider than a read, and leave it a zombie."""
@@ -183,6 +205,9 @@ class CliProcess:
         exited = os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOWAIT)
         assert exited is not None
         self.returncode = exited.si_status if exited.si_code == os.CLD_EXITED else -exited.si_status
+        if self._lodger and self.returncode - SIGNALLED in FATAL:
+            # bubblewrap tells of it as a shell does.
+            self.returncode = SIGNALLED - self.returncode
         lines: list[bytes | Overlong] = []
         assert self._popen.stdout is not None
         if self._popen.stdout in self._selector.get_map():
@@ -260,14 +285,6 @@ class CliProcess:
             self._to_write.clear()
         if not self._to_write:
             self._selector.unregister(self._stdin)
-
-
-def _setpriv() -> str:
-    """On the worker's own PATH, whatever the agent's is."""
-    found = shutil.which("setpriv")
-    if found is None:
-        raise FileNotFoundError(errno.ENOENT, "setpriv (util-linux) is not installed")
-    return found
 
 
 def _read(descriptor: int) -> bytes | None:

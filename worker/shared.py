@@ -7,23 +7,27 @@ turn's key, anything else by the thread that it names.
 import contextlib
 import errno
 import logging
-import selectors
-import shutil
 import socket
 import threading
 import time
 import uuid
-from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from longwick.profiles import Profile
 from longwick.settings import environ_values
 from worker.agents import Launch
 from worker.agents.lines import line_of, parse_object
 from worker.cli import Overlong
+from worker.gateway import Gateway
+from worker.housing import Housing
+from worker.passes import Pass
 from worker.process import CliProcess
+from worker.shared_turn import SharedTurn
+from worker.workspace import remove
 
 log = logging.getLogger(__name__)
 
@@ -32,14 +36,23 @@ IDLE_SECONDS = 600.0
 WAITING_BYTES = 32 * 2**20
 """How much may wait for one turn before its server is read no further."""
 POLL_SECONDS = 1.0
-Command = tuple[tuple[str, ...], tuple[tuple[str, str], ...]]
-"""How a server is started: its arguments, and its environment."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """How a server is started."""
+
+    profile: Profile
+    argv: tuple[str, ...]
+    environ: Mapping[str, str]
 
 
 class SharedServers:
     """The servers of a worker. Enter it, and leave it to end them all."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, gateway: Gateway, housing: Housing, folder: Path) -> None:
+        self._gateway = gateway
+        self._housing = housing
         self._folder = folder
         self._servers: list[_Server] = []
         self._lock = threading.Lock()
@@ -50,9 +63,9 @@ class SharedServers:
     def __exit__(self, *exc: object) -> None:
         for server in self._servers:
             server.close()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        remove(self._folder)
 
-    def join(self, launch: Launch, environ: Mapping[str, str], stop: Callable[[], bytes], wake: int) -> "SharedTurn":
+    def join(self, profile: Profile, launch: Launch, stop: Callable[[], bytes], wake: int) -> SharedTurn:
         """Begin a turn: on the server that was started in this way before, or else on a new one.
 
         `stop` tells what ends the turn, and `wake` is a descriptor that ends a `poll` early when it is readable.
@@ -62,11 +75,12 @@ class SharedServers:
         """
         with self._lock:
             self._servers = [server for server in self._servers if not server.over]
-            command = (tuple(launch.argv), tuple(sorted(environ.items())))
+            command = Command(profile, tuple(launch.argv), profile.environ)
             for server in self._servers:
                 if server.command == command and (turn := server.find_place(launch, stop, wake)):
                     return turn
-            server = _Server(command, launch.greeting, self._folder / uuid.uuid4().hex[:8])
+            folder = self._folder / uuid.uuid4().hex[:8]
+            server = _Server(command, launch.greeting, self._gateway, self._housing, folder)
             self._servers.append(server)
             turn = server.find_place(launch, stop, wake)
             if turn is None:
@@ -74,104 +88,21 @@ class SharedServers:
             return turn
 
 
-class SharedTurn:
-    """One turn's part of a server, with all that a process of its own would have."""
-
-    def __init__(self, server: "_Server", key: str, stop: Callable[[], bytes], wake: int) -> None:
-        self._server = server
-        self._stop = stop
-        self._lines: deque[bytes | Overlong] = deque()
-        self._ears, self._mouth = socket.socketpair()
-        self._ears.setblocking(False)
-        self._mouth.setblocking(False)
-        self._selector = selectors.DefaultSelector()
-        for ear in (self._ears.fileno(), wake):
-            self._selector.register(ear, selectors.EVENT_READ)
-        self.key = key
-        self.thread = ""
-        self.waiting_bytes = 0
-        self.killed = False
-        self.ended = False
-        self.returncode: int | None = None
-        self.heard_at = time.monotonic()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        if not self.ended:
-            # Its server would go on with it, or wait for an answer that never comes.
-            self.write(self._stop())
-        self._server.leave(self)
-        self._selector.close()
-        self._ears.close()
-        self._mouth.close()
-
-    def poll(self, seconds: float) -> list[bytes | Overlong]:
-        """Wait at most `seconds`; what the server has said about this turn."""
-        if not self._lines and not self.ended:
-            self._selector.select(seconds)
-        with contextlib.suppress(BlockingIOError):
-            self._ears.recv(4096)
-        lines: list[bytes | Overlong] = []
-        while self._lines:
-            lines.append(self._lines.popleft())
-        self.waiting_bytes = 0
-        return lines
-
-    def write(self, data: bytes) -> None:
-        """Have the server told."""
-        self._server.write(data)
-
-    def close_input(self) -> None:
-        """Nothing more comes for this turn: its server needs no word of it, and the turn is over for us."""
-        self.end(0)
-
-    def interrupt(self) -> None:
-        """A signal would reach all turns; this one is asked once more."""
-        self.write(self._stop())
-
-    def kill(self) -> None:
-        """Wait for this turn no longer; the server gets no further turns, for it may go on with this one."""
-        if not self.ended:
-            self.killed = True
-            self.write(self._stop())
-            self.end(-9)
-
-    @property
-    def stderr_tail(self) -> str:
-        return self._server.last_words
-
-    def hear(self, line: bytes | Overlong) -> None:
-        """Take what the server has said about this turn."""
-        self.heard_at = time.monotonic()
-        self.waiting_bytes += len(line) if isinstance(line, bytes) else 0
-        self._lines.append(line)
-        self._nudge()
-
-    def end(self, status: int) -> None:
-        """The server, or this turn's part of it, is over."""
-        if not self.ended:
-            self.returncode, self.ended = status, True
-            self._nudge()
-
-    def _nudge(self) -> None:
-        with contextlib.suppress(OSError):
-            self._mouth.send(b"!")
-
-
 class _Server:
     """One process and its turns, driven by a thread of its own, which lives as long as the process."""
 
-    def __init__(self, command: Command, greeting: bytes, folder: Path) -> None:
+    def __init__(self, command: Command, greeting: bytes, gateway: Gateway, housing: Housing, folder: Path) -> None:
         """Start it.
 
         Raises:
             OSError: it could not be started.
         """
+        self._gateway = gateway
+        self._housing = housing
         self.command = command
         self.over = False
         self.last_words = ""
+        self.excess: str | None = None
         self._folder = folder
         self._turns: list[SharedTurn] = []
         self._retired = False
@@ -197,7 +128,9 @@ class _Server:
 
     def leave(self, turn: SharedTurn) -> None:
         with self._lock:
-            self._turns.remove(turn)
+            # A server that was closed has forgotten it.
+            if turn in self._turns:
+                self._turns.remove(turn)
             self._retired |= turn.killed
             self._idle_since = time.monotonic()
         if turn.thread:
@@ -224,28 +157,40 @@ class _Server:
             self._run()
 
     def _run(self) -> None:
+        # Each turn has a pass of its own; this one is for the way out.
+        with self._gateway.issued(self.command.profile) as given:
+            self._serve_with(given)
+
+    def _serve_with(self, given: Pass) -> None:
         try:
-            argv, environ = self.command
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            home = {"HOME": str(self._folder), "CODEX_HOME": str(self._folder), "TMPDIR": str(self._folder)}
-            env = {**environ_values(["PATH"]), "LANG": "C.UTF-8", **home, **dict(environ)}
-            process = CliProcess(argv, env=env, folder=self._folder, wake=self._ears.fileno())
-        except OSError as error:
+            process = self._start(given)
+        except Exception as error:
+            # Whoever waits for it holds up all that would join.
             self.over = True
-            self._started.set_exception(error)
+            remove(self._folder)
+            self._started.set_exception(error if isinstance(error, OSError) else OSError(errno.EIO, str(error)))
             return
         self._started.set_result(None)
-        with process:
-            try:
+        try:
+            with process:
                 self._serve(process)
-            except Exception:
-                log.exception("a shared CLI could not be followed")
-            self.last_words = process.stderr_tail
+        except Exception:
+            log.exception("a shared CLI could not be followed to its end")
+        self.last_words = process.stderr_tail
+        self.excess = process.excess
         with self._lock:
             self.over = True
             for turn in self._turns:
                 turn.end(process.returncode if process.returncode is not None else -9)
-        shutil.rmtree(self._folder, ignore_errors=True)
+        remove(self._folder)
+
+    def _start(self, given: Pass) -> CliProcess:
+        folder, tmp = self._folder, self._folder / "tmp"
+        tmp.mkdir(mode=0o700, parents=True, exist_ok=True)
+        home = {"HOME": str(folder), "CODEX_HOME": str(folder), "TMPDIR": str(tmp)}
+        env = {**environ_values(["PATH"]), "LANG": "C.UTF-8", **home, **self.command.environ}
+        argv, wake = self.command.argv, self._ears.fileno()
+        return self._housing.start(self.command.profile, argv, env, folder, folder, given=given, wake=wake)
 
     def _serve(self, process: CliProcess) -> None:
         while not process.ended and not self._done():

@@ -7,11 +7,11 @@ a history needs a start of its own.
 
 import logging
 import os
-import shutil
 import socket
 import threading
 import time
 import uuid
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -24,8 +24,11 @@ from longwick.profiles import MCP_NAME, Profile
 from longwick.settings import Settings
 from worker.agents import Turn, adapter_for
 from worker.agents.lines import line_of, parse
+from worker.gateway import Gateway
+from worker.housing import Housing
+from worker.passes import Pass
 from worker.process import CliProcess
-from worker.workspace import Workspace, make_folders
+from worker.workspace import Workspace, make_folders, remove
 
 log = logging.getLogger(__name__)
 
@@ -39,32 +42,40 @@ ASK = {"type": "control_request", "request_id": "spare", "request": {"subtype": 
 
 @dataclass
 class Spare:
-    """A CLI that waits for its first message. Enter it to have its folder; leaving it removes that."""
+    """A CLI that waits for its first message. Enter it to have its folder; leaving it ends the CLI and removes that."""
 
     command: object
     token: str = field(repr=False)
+    given: Pass
     folder: Workspace
     process: CliProcess
     started_at: float
+    ending: ExitStack
+    """How all that it is made of ends."""
 
     def __enter__(self) -> Workspace:
         return self.folder
 
     def __exit__(self, *exc: object) -> None:
-        os.close(self.folder.descriptor)
-        shutil.rmtree(self.folder.folder, ignore_errors=True)
+        self.ending.close()
 
     def end(self) -> None:
-        """It is not needed."""
-        with self, self.process:
-            pass
+        """It is not needed; how it ends concerns nobody else."""
+        try:
+            self.ending.close()
+        except Exception:
+            log.exception("spare %d did not end well", self.process.pid)
 
 
 class Spares:
     """The spares of a worker, and the thread that starts them, which lives as long as they do. Enter it to start."""
 
-    def __init__(self, settings: Settings, database: Database, folder: Path) -> None:
+    def __init__(
+        self, settings: Settings, database: Database, gateway: Gateway, housing: Housing, folder: Path
+    ) -> None:
         self._settings = settings
+        self._gateway = gateway
+        self._housing = housing
         self._database = database
         self._folder = folder
         self._ready: list[Spare] = []
@@ -101,6 +112,8 @@ class Spares:
             self._changed.notify_all()
         if found is not None:
             log.info("spare %d is taken", found.process.pid)
+            # It was started with the same words, but maybe at other prices.
+            found.given.profile = profile
             found.process.poll(0)
             if found.process.ended:
                 found.end()
@@ -118,7 +131,7 @@ class Spares:
             for spare in old:
                 spare.end()
             if self._stopping:
-                shutil.rmtree(self._folder, ignore_errors=True)
+                remove(self._folder)
                 return
             if due is not None:
                 self._start(*due)
@@ -133,11 +146,14 @@ class Spares:
         return None
 
     def _start(self, command: object, profile: Profile) -> None:
+        spare = None
         try:
             spare = self._started(command, profile)
         except (OSError, LongwickError) as error:
             log.warning("no spare could be started: %s", error)
-            spare = None
+        except Exception:
+            # With its thread, all would end that it has ever started: the kernel sees to that.
+            log.exception("no spare could be started")
         with self._changed:
             if spare is not None:
                 log.info("spare %d is ready", spare.process.pid)
@@ -150,20 +166,31 @@ class Spares:
         """A CLI that is connected to the MCP server; None where it does not come to that."""
         token = sessions.new_token()
         self._database.write(lambda db: sessions.hold_token(db, token, KEPT_SECONDS + START_SECONDS))
-        folder = make_folders(self._folder / uuid.uuid4().hex)
-        turn = Turn("", "", 0, "", [], mcp_url=self._settings.mcp_url, mcp_token=token)
-        launch = adapter_for(profile, turn).launch(folder.work, folder.home)
-        env = folder.environ(profile, turn, launch.env)
-        process = CliProcess(launch.argv, env=env, folder=folder.work, wake=self._ears.fileno())
-        spare = Spare(command, token, folder, process, time.monotonic())
-        process.write(line_of(ASK))
-        while time.monotonic() - spare.started_at < START_SECONDS and not process.ended and not self._stopping:
-            for line in process.poll(1.0):
-                if isinstance(line, bytes) and (connected := _is_connected(line)) is not None:
-                    if connected:
-                        return spare
-                    process.write(line_of(ASK))
-        spare.end()
+        with ExitStack() as unused:
+            folder = make_folders(self._folder / uuid.uuid4().hex)
+            unused.callback(remove, folder.folder)
+            unused.callback(os.close, folder.descriptor)
+            given = unused.enter_context(self._gateway.issued(profile))
+            turn = Turn(
+                *("", "", 0, "", []),
+                mcp_url=self._housing.mcp_url,
+                mcp_token=token,
+                gateway_url=self._housing.gateway_url,
+                gateway_token=given.token,
+            )
+            launch = adapter_for(profile, turn).launch(folder.work, folder.home)
+            env, wake = folder.environ(profile, turn, launch.env), self._ears.fileno()
+            process = unused.enter_context(
+                self._housing.start(profile, launch.argv, env, folder.folder, folder.work, given=given, wake=wake)
+            )
+            started_at = time.monotonic()
+            process.write(line_of(ASK))
+            while time.monotonic() - started_at < START_SECONDS and not process.ended and not self._stopping:
+                for line in process.poll(1.0):
+                    if isinstance(line, bytes) and (connected := _is_connected(line)) is not None:
+                        if connected:
+                            return Spare(command, token, given, folder, process, started_at, unused.pop_all())
+                        process.write(line_of(ASK))
         return None
 
 

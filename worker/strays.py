@@ -6,12 +6,18 @@ import os
 import signal
 from pathlib import Path
 
+_PR_SET_DUMPABLE = 4
 _PR_SET_CHILD_SUBREAPER = 36
 
 
 def adopt_orphans() -> None:
     """Become the parent of what the CLIs leave behind, instead of the host's first process."""
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def keep_to_itself() -> None:
+    """Let no other process of this user read this one's memory and environment, but root's."""
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def kill_adopted(run_id: str) -> int:

@@ -2,7 +2,6 @@
 
 import fcntl
 import logging
-import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -10,37 +9,33 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
-from longwick import approvals, artifacts, leases, metrics
+from longwick import approvals, leases, metrics
 from longwick.database import Database, Db
-from longwick.errors import LongwickError
+from longwick.errors import LongwickError, Unavailable
 from longwick.hints import forget_hints
 from longwick.leases import Held, Watch
 from longwick.models import Run
 from longwick.queue import Dispatcher
 from longwick.settings import Settings
-from longwick.storage import Storage
 from worker import strays
 from worker.process import live_pids
-from worker.workspace import left_over
+from worker.workspace import left_over, remove
 
 log = logging.getLogger(__name__)
-
-COLLECT_SECONDS = 3600.0
 
 
 class Sweeper:
     """The thread: watches the leases of all workers, ends what stands still, and keeps dispatch going."""
 
-    def __init__(self, settings: Settings, database: Database, dispatcher: Dispatcher, storage: Storage) -> None:
+    def __init__(self, settings: Settings, database: Database, dispatcher: Dispatcher) -> None:
         self._settings = settings
         self._database = database
-        self._storage = storage
         self._dispatcher = dispatcher
         self._runs: Watch[Held] = Watch(time.monotonic)
         self._workers: Watch[tuple[str, int]] = Watch(time.monotonic)
         self._zombies: set[int] = set()
         self._stopping = threading.Event()
-        self._collect_at = self._swept_at = time.monotonic()
+        self._swept_at = time.monotonic()
         metrics.SWEEP_AGE_SECONDS.set_function(lambda: time.monotonic() - self._swept_at)
         self._thread = threading.Thread(target=self._run, name="sweeper", daemon=True)
 
@@ -54,16 +49,17 @@ class Sweeper:
 
     def _run(self) -> None:
         while not self._stopping.wait(self._settings.sweep_seconds):
+            outcome = "failed"
             try:
                 self.sweep()
                 self._swept_at = time.monotonic()
-                if time.monotonic() >= self._collect_at:
-                    self._collect_at = time.monotonic() + COLLECT_SECONDS
-                    self.collect()
+                outcome = "ok"
             except LongwickError as error:
                 log.warning("the record could not be swept: %s", error)
             except Exception:
                 log.exception("a sweep failed")
+            finally:
+                metrics.SWEEPS.labels(outcome).inc()
 
     def sweep(self) -> None:
         """One look at everything."""
@@ -71,7 +67,13 @@ class Sweeper:
             lambda db: (leases.all_held(db), [(worker.id, worker.beat) for worker in leases.living_workers(db)])
         )
         for lease in self._runs.standing_still(held, self._settings.lease_seconds):
-            if run := leases.recover(self._database, lease, "its worker showed no sign of life"):
+            try:
+                run = leases.recover(self._database, lease, "its worker showed no sign of life")
+            except Unavailable as error:
+                # Its worker may have vanished in the middle of a write, and others need not wait for what it holds.
+                log.warning("%s cannot be taken yet: %s", lease.run_id, error)
+                continue
+            if run:
                 log.warning("%s was taken from worker %s, which is silent", lease.run_id, lease.worker_id)
                 self._dispatcher.tell_end(run)
         # A worker without a lease's worth of beats takes no more runs; it lists itself again if it comes back.
@@ -81,12 +83,6 @@ class Sweeper:
             self._database.write(approvals.expire_due)
         self._zombies = strays.bury(self._zombies, live_pids)
         self._dispatcher.wake()
-
-    def collect(self) -> None:
-        """Remove bytes that a crash has kept from being listed."""
-        removed = self._storage.collect(lambda names: self._database.read(lambda db: artifacts.listed_blobs(db, names)))
-        if removed:
-            log.info("%d files that nothing lists were removed", removed)
 
 
 @contextmanager
@@ -119,10 +115,10 @@ def _retire_dead(db: Db, worker_id: str) -> None:
 def _tidy_up(settings: Settings, database: Database) -> None:
     """End and remove what attempts have left on this host that are over, wherever they were ended."""
     running = {(held.run_id, held.attempt) for held in database.read(leases.all_held)}
-    for run_id, attempt, remove in left_over(settings.data_dir):
+    for run_id, attempt, folder in left_over(settings.data_dir):
         if (run_id, attempt) not in running:
             strays.kill_strays(run_id)
-            remove()
+            remove(folder)
 
 
 def _recover_if_dead(database: Database, path: Path, tell_end: Callable[[Run], None]) -> None:
@@ -139,5 +135,5 @@ def _recover_if_dead(database: Database, path: Path, tell_end: Callable[[Run], N
                     log.warning("%s was taken from worker %s, which is dead", held.run_id, worker_id)
                     tell_end(run)
         database.write(lambda db: _retire_dead(db, worker_id))
-        shutil.rmtree(path.with_suffix(".home"), ignore_errors=True)
+        remove(path.with_suffix(".home"))
         path.unlink(missing_ok=True)

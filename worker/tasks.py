@@ -5,10 +5,11 @@ from typing import Any
 from celery import Celery
 from celery.exceptions import Ignore
 
+from longwick import traces
 from longwick.kinds import RunStatus
 from longwick.models import Run
 from longwick.queue import EXECUTE_TASK
-from worker.execute import execute
+from worker.execute import about, execute
 from worker.parts import Parts
 
 LOST = ("worker_lost", "lost_too_often")
@@ -23,7 +24,10 @@ def register(app: Celery, parts: Parts) -> None:
 
     @app.task(name=EXECUTE_TASK, throws=(RunNotSucceeded,))
     def run_execute(run_id: str) -> dict[str, Any]:
-        run = None if parts.draining.is_set() else execute(parts, run_id) or _find_untold_end(parts, run_id)
+        with traces.span("task", parent=_traceparent(parts, run_id), run_id=run_id):
+            run = None if parts.draining.is_set() else execute(parts, run_id) or _find_untold_end(parts, run_id)
+            noted: dict[str, Any] = about(run) if run else {"ignored": True}
+            traces.note(**noted)
         if run is None:
             raise Ignore
         summary = {
@@ -37,6 +41,14 @@ def register(app: Celery, parts: Parts) -> None:
         if run.status is not RunStatus.SUCCEEDED:
             raise RunNotSucceeded(run.error_code or run.status.value, summary)
         return summary
+
+
+def _traceparent(parts: Parts, run_id: str) -> str | None:
+    """Where the run belongs, which its message does not say."""
+    if not traces.on():
+        return None
+    run = parts.database.read(lambda db: db.get(Run, run_id))
+    return run.traceparent if run else None
 
 
 def _find_untold_end(parts: Parts, run_id: str) -> Run | None:

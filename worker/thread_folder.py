@@ -4,7 +4,7 @@ import errno
 import logging
 from collections.abc import Callable, Iterable, Sequence
 
-from longwick import artifacts, workspaces
+from longwick import artifacts, room, workspaces
 from longwick.database import Db
 from longwick.errors import Fenced, LongwickError, NotFound
 from longwick.events import notice
@@ -94,8 +94,10 @@ class ThreadFolder:
             return
         try:
             manifest = Manifest(self._tree.read(self._limits, without=LEFT_FOLDER), self._attached)
+            until_done(lambda: self._parts.database.read(lambda db: self._check_room(db, manifest.size)))
             encoded = manifest.encode()
-            new = [*self._tree.stored, self._parts.storage.put([encoded], limit=len(encoded))]
+            alive = self._conversation.still_ours
+            new = [*self._tree.stored, self._parts.storage.put([encoded], limit=len(encoded), alive=alive)]
         except Fenced:
             raise
         except (LongwickError, OSError) as error:
@@ -106,6 +108,9 @@ class ThreadFolder:
         if self._tree.left_out:
             self._tell("files_left_out", f"Not kept with the thread's folder: {_named(self._tree.left_out)}.")
         until_done(lambda: self._parts.database.write(lambda db: workspaces.keep(db, self._run, manifest, new)))
+
+    def _check_room(self, db: Db, size: int) -> None:
+        room.check_folder(db, self._run.thread_id, size, self._parts.limits)
 
     def _tell(self, code: str, words: str) -> None:
         self._conversation.record([notice("warning", code, words)])

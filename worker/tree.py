@@ -15,6 +15,8 @@ from longwick.workspaces import Entry, Kind
 from worker.beneath import link_target, open_beneath, opened_beneath, regular_file
 
 PERMISSIONS = 0o777
+MOST_PATH_BYTES = 4000
+"""What is longer cannot be opened by its path once that of the folder stands before it."""
 CLOCK_REALTIME_COARSE = 5
 """The clock that the kernel dates files by."""
 CLOCK_SECONDS = 0.05
@@ -173,6 +175,9 @@ class Tree:
             try:
                 for name in sorted(os.listdir(descriptor)):
                     path = f"{folder}/{name}" if folder else name
+                    if len(os.fsencode(path)) > MOST_PATH_BYTES:
+                        yield path, None
+                        continue
                     try:
                         about = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
                     except OSError:
@@ -191,7 +196,7 @@ class Tree:
         kind = stat.S_IFMT(about.st_mode) if about else 0
         if about and kind == stat.S_IFDIR:
             return Entry(path, Kind.FOLDER, mode=about.st_mode & PERMISSIONS)
-        why = _NOT_KEPT.get(kind, "it is gone, or cannot be read")
+        why = _NOT_KEPT.get(kind, "it is gone, lies too deep, or cannot be read")
         if kind == stat.S_IFREG and (entry := self._file(path, batch, most)):
             return entry
         if kind == stat.S_IFLNK:

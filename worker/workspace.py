@@ -1,19 +1,21 @@
 """The private folder of one attempt, and the environment that its CLI gets: an allow-list, never the worker's own."""
 
 import contextlib
+import logging
 import os
-import shutil
-from collections.abc import Callable, Iterator, Mapping
+import subprocess
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
 from longwick.profiles import Profile
 from longwick.settings import environ_values
-from worker.agents import Turn
-from worker.beneath import opened_beneath, regular_file
+from worker.agents import Turn, asking_environ
+from worker.beneath import entries_beneath, opened_beneath, regular_file
+
+log = logging.getLogger(__name__)
 
 LEFT_FOLDER = "artifacts"
 MOST_LEFT_FILES = 1000
@@ -50,7 +52,7 @@ class Workspace:
         }
         if turn.mcp_url and turn.mcp_token:
             env |= {"LONGWICK_MCP_URL": turn.mcp_url, "LONGWICK_MCP_TOKEN": turn.mcp_token}
-        return env
+        return env | asking_environ(profile, turn)
 
     def left_files(self) -> Iterator[tuple[str, BinaryIO | None]]:
         """(name, open file) of what the CLI left in `./artifacts/`; None where it is no regular file of its own."""
@@ -59,9 +61,7 @@ class Workspace:
                 beneath = stack.enter_context(opened_beneath(self.descriptor, LEFT_FOLDER, os.O_DIRECTORY))
             except OSError:
                 return
-            names = sorted(
-                str(Path(folder, file)) for folder, _, files, _ in os.fwalk(".", dir_fd=beneath) for file in files
-            )
+            names = sorted(name for name, entry in entries_beneath(beneath) if not entry.is_dir(follow_symlinks=False))
             for name in names[:MOST_LEFT_FILES]:
                 with regular_file(beneath, name) or contextlib.nullcontext() as file:
                     # With another name elsewhere, it may not be the agent's own.
@@ -74,13 +74,13 @@ class Workspace:
 def workspace(data_dir: Path, run_id: str, attempt: int) -> Iterator[Workspace]:
     """A fresh folder for this attempt, gone afterwards."""
     folder = data_dir / "workspaces" / f"{run_id}-{attempt}"
-    _remove(folder)
+    remove(folder)
     made = make_folders(folder)
     try:
         yield made
     finally:
         os.close(made.descriptor)
-        _remove(folder)
+        remove(folder)
 
 
 def make_folders(folder: Path) -> Workspace:
@@ -90,20 +90,24 @@ def make_folders(folder: Path) -> Workspace:
     return Workspace(folder, os.open(folder / "work", os.O_PATH | os.O_DIRECTORY))
 
 
-def left_over(data_dir: Path) -> Iterator[tuple[str, int, Callable[[], None]]]:
-    """(run id, attempt, what removes it) of each workspace that is there; its attempt may be running still."""
+def left_over(data_dir: Path) -> Iterator[tuple[str, int, Path]]:
+    """(run id, attempt, folder) of each workspace that is there; its attempt may be running still."""
     for folder in sorted((data_dir / "workspaces").glob("run_*-*")):
         run_id, _, attempt = folder.name.rpartition("-")
         if attempt.isdigit():
-            yield run_id, int(attempt), partial(_remove, folder)
+            yield run_id, int(attempt), folder
 
 
-def _remove(folder: Path) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
-    if folder.exists():
-        # Some tools take the right to write from their caches, which keeps everybody but root from emptying them.
-        for parent, below, _ in os.walk(folder):
-            for path in (Path(parent, name) for name in below):
-                if not path.is_symlink():
-                    path.chmod(0o700)
-        shutil.rmtree(folder, ignore_errors=True)
+def remove(folder: Path) -> None:
+    """Remove a folder, if it is there, with all that an agent has put into it; the log tells where that failed.
+
+    Not by `shutil.rmtree`, which takes a frame and a descriptor for each level: agents make more of these than we have.
+    """
+    # Some tools take the right to write from their caches, which keeps everybody but root from emptying them.
+    for command in (["rm", "-rf"], ["chmod", "-R", "u+rwX"], ["rm", "-rf"]):
+        if not os.path.lexists(folder):
+            return
+        with contextlib.suppress(OSError):
+            subprocess.run([*command, "--", folder], stderr=subprocess.DEVNULL, check=False)  # noqa: S603 - it is ours
+    if os.path.lexists(folder):
+        log.warning("%s could not be removed", folder)

@@ -10,7 +10,19 @@
 `AsyncClient` has the same methods, to be awaited. docs/python.md has a page on both.
 """
 
-from longwick.client.answers import Agent, Approval, Artifact, Delivery, Event, Health, Message, Run, RunError, Thread
+from longwick.client.answers import (
+    Agent,
+    Approval,
+    Artifact,
+    Delivery,
+    Event,
+    Health,
+    Message,
+    Run,
+    RunError,
+    Thread,
+    Usage,
+)
 from longwick.client.connections import AsyncClient, Client, find_server
 from longwick.client.following import Connected
 from longwick.client.plans import Refused, Unreachable
@@ -31,5 +43,6 @@ __all__ = [
     "RunError",
     "Thread",
     "Unreachable",
+    "Usage",
     "find_server",
 ]

@@ -165,6 +165,27 @@ class Agent(Answer):
     capabilities: list[str] = Field(default_factory=list)
 
 
+class Used(Answer):
+    """How much of something is used; no limit is None."""
+
+    used: float
+    limit: float | None = None
+
+
+class Usage(Answer):
+    """What you may have, and how much of it is used; docs/http-api.md says of what."""
+
+    running: Used
+    queued: Used
+    artifacts: Used
+    artifact_bytes: Used
+    spend_usd_today: Used
+    tokens_today: dict[str, int]
+    requests_per_second: Used
+    streams: Used
+    resets_at: Moment
+
+
 class Health(Answer):
     """How the server and what it needs are: each check is `ok`, or says what is wrong."""
 
@@ -194,6 +215,8 @@ class Event:
         """
         try:
             said = json.loads(line)
+            if not (isinstance(said["seq"], int) and isinstance(said["type"], str) and isinstance(said["data"], dict)):
+                raise TypeError("its members are others")
             return cls(said["seq"], said["run_id"], said["attempt"], said["at"], said["type"], said["data"], line)
         except (KeyError, TypeError) as error:
             raise ValueError(f"no event: {line[:100]}") from error

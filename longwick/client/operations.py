@@ -18,6 +18,7 @@ from longwick.client.answers import (
     Message,
     Run,
     Thread,
+    Usage,
 )
 from longwick.client.plans import API, Ask, Plan, not_ours, operation
 
@@ -154,6 +155,11 @@ class Operations:
         """`allow` or `deny` a tool; an agent is told the message of a denial. Raises Conflict when it is decided."""
         body = {"decision": decision, **({"message": message} if message is not None else {})}
         return _parsed(Approval, (yield Ask("POST", _at("approvals", approval_id), json=body)))
+
+    @operation
+    def usage(self) -> Plan[Usage]:
+        """What you may have, and how much of it is used."""
+        return _parsed(Usage, (yield Ask("GET", _at("usage"))))
 
     @operation
     def create_thread(

@@ -13,12 +13,14 @@ import httpx2
 
 from longwick.errors import (
     Conflict,
+    Forbidden,
     Invalid,
     LongwickError,
     NotFound,
     StorageFull,
     TooLarge,
     TooMany,
+    Unauthenticated,
     Unavailable,
 )
 
@@ -45,6 +47,8 @@ class Unreachable(Unavailable):
 
 _KINDS: Mapping[int, type[LongwickError]] = {
     400: Invalid,
+    401: Unauthenticated,
+    403: Forbidden,
     404: NotFound,
     409: Conflict,
     413: TooLarge,

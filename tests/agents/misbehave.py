@@ -5,6 +5,7 @@ What a mode needs to know is in the text of its turn. None of them outlives `LIF
 
 import fcntl
 import json
+import mmap
 import os
 import signal
 import sys
@@ -317,15 +318,18 @@ def has_a_daemon_and_waits() -> None:
 
 @mode
 def has_a_chatty_daemon() -> None:
-    """Which goes on printing after the CLI has exited without a result."""
+    """Which has begun to print, and goes on after the CLI has exited without a result."""
     hear()
+    reading, writing = os.pipe()
 
     def chatter() -> None:
         while True:
             say("text", text=".")
+            os.write(writing, b"!")
             time.sleep(0.05)
 
     detach(chatter)
+    os.read(reading, 1)
 
 
 @mode
@@ -344,6 +348,55 @@ def has_a_family() -> None:
 
     pid = detach(parent)
     say("result", text=f"{pid} {os.read(reading, 20).decode()}")
+
+
+@mode
+def has_a_hermit() -> None:
+    """A daemon with nothing of the CLI's about it: not its session, not its environment, not its pipes."""
+    name = asked()
+
+    def withdraw() -> None:
+        os.chdir("/")
+        os.closerange(0, 100)
+        os.execve("/bin/sleep", [name, str(LIFE_SECONDS)], {})
+
+    detach(withdraw)
+    say("text", text="It is there.")
+    hear()
+
+
+@mode
+def has_children_until_it_may_have_no_more() -> None:
+    """A fork bomb, but for its own bound; a child lives on and has children, too."""
+    hear()
+    say("text", text="Boom")
+    for _ in range(12):
+        try:
+            os.fork()
+        except OSError:
+            time.sleep(0.05)
+    sleep_for_ever()
+
+
+@mode
+def eats_memory() -> None:
+    """As many megabytes as it is told, and keeps them."""
+    size = int(asked())
+    say("text", text="Hungry")
+    eaten = [os.urandom(MEGABYTE) for _ in range(size)]
+    say("text", text=f" and fed with {len(eaten)}")
+    sleep_for_ever()
+
+
+@mode
+def eats_shared_memory() -> None:
+    """The same, of the kind that no process has of its own."""
+    size = int(asked())
+    say("text", text="Hungry")
+    eaten = mmap.mmap(-1, size * MEGABYTE)
+    for start in range(0, size * MEGABYTE, 4096):
+        eaten[start] = 1
+    sleep_for_ever()
 
 
 # What files it leaves

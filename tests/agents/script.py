@@ -6,7 +6,7 @@ lines N SIZE   print N pieces of text of so many characters, as fast as it goes
 line MB        print one line of so many megabytes
 errors MB      print so much to standard error
 cost USD       say that so much was used
-wait FILE      until that file exists, at most 60 s
+wait FILE      until that file exists, at most 300 s
 save NAME      call save_artifact over MCP with a small text
 leave NAME     leave a file in ./artifacts/
 write NAME WORDS  write a file in the own folder
@@ -23,12 +23,13 @@ chatter N      N times a word and what was used so far, as events of their own
 history        say what was said before
 pid FILE       write the own process id to a file
 exit N         end with that status and no result
-Then it gives its result, and ends.
+Then it gives its result, and ends. Where it is asked to stop, it ends at once.
 """
 
 import json
 import os
 import sys
+import threading
 import time
 import urllib.request
 from base64 import b64decode
@@ -39,6 +40,13 @@ from typing import IO, Any
 def put(kind: str, **more: Any) -> None:
     sys.stdout.write(json.dumps({"type": kind, **more}) + "\n")
     sys.stdout.flush()
+
+
+def stop_when_asked() -> None:
+    # Not by sys.stdin, which a thread that waits for it keeps from being closed.
+    while said := os.read(0, 65536):
+        if b'"cancel"' in said:
+            os._exit(130)
 
 
 def say(count: str, gap: str) -> None:
@@ -61,7 +69,7 @@ def flood(file: IO[str], piece: str, times: int) -> None:
 
 
 def wait(path: str) -> None:
-    give_up = time.monotonic() + 60
+    give_up = time.monotonic() + 300
     while not Path(path).exists() and time.monotonic() < give_up:
         time.sleep(0.01)
 
@@ -130,6 +138,7 @@ def chatter(number: int) -> None:
 
 def main() -> None:
     turn = json.loads(sys.stdin.readline())
+    threading.Thread(target=stop_when_asked, daemon=True).start()
     counted = turn.get("shown", "").count(" ")
     for step in turn["text"].split(";"):
         match step.split():

@@ -117,9 +117,11 @@ def _interrupt(real: RealAgents, agent: str) -> None:
 
 def _steer(real: RealAgents, agent: str) -> None:
     stack = real.stack
-    run = stack.run("say 3; wait 1; text Unsteered.", agent=agent)
+    gate = stack.data_dir / f"{agent}-steered"
+    run = stack.run(f"say 3; until {gate}; text Unsteered.", agent=agent)
     wait_for_text(stack, run, "w2")
     told = stack.post(f"/runs/{run['id']}/input", {"input": "text Steered."})
+    gate.touch()
     ended = stack.settled(run, 30)
     assert "Steered." in ended["output_text"].split("Unsteered.")[-1]
     assert [data["message_id"] for data in of_type(stack, run, "input.delivered")] == [told["message_id"]]
@@ -193,15 +195,22 @@ def _warm(real: RealAgents, agent: str) -> None:
     done(stack, "text Yes.", agent)
     waiting = processes(stack, agent)
     if agent != "codex":
-        # The one that had this turn is about to end.
-        waiting = wait_for(lambda: processes(stack, agent) - waiting, 60, "a CLI that waits")
-        ready = stack.data_dir / "logs" / "worker.log"
-        wait_for(lambda: any(f"spare {pid} is ready" in ready.read_text() for pid in waiting), 60, "its connection")
+        waiting = wait_for(lambda: spares(stack, agent), 90, "a CLI that waits")
     run = stack.run("save a.txt; stall", agent=agent)
     wait_for(lambda: of_type(stack, run, "artifact.saved"), 30, "the file that it saves")
     assert processes(stack, agent) & waiting
     stack.post(f"/runs/{run['id']}/cancel")
     assert stack.settled(run, 30)["status"] == "cancelled"
+
+
+def spares(stack: Stack, agent: str) -> set[int]:
+    """Those of them that wait for a turn."""
+    told = (stack.data_dir / "logs" / "worker.log").read_text()
+    return {
+        pid
+        for pid in processes(stack, agent)
+        if f"spare {pid} is ready" in told and f"spare {pid} is taken" not in told
+    }
 
 
 def processes(stack: Stack, agent: str) -> set[int]:
@@ -210,5 +219,6 @@ def processes(stack: Stack, agent: str) -> set[int]:
     found = set()
     for child in psutil.Process(stack.pid("worker")).children():
         with contextlib.suppress(psutil.Error):
-            found |= {child.pid} if program in child.cmdline()[:1] else set()
+            # In a sandbox, it is what bubblewrap runs.
+            found |= {child.pid} if program in child.cmdline() else set()
     return found

@@ -9,6 +9,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -21,6 +22,7 @@ from processes import Launch, gone
 from stack import Json, Reader, Stack, check_whole, launch_worker, submit_once
 from waiting import wait_for
 
+from longwick.database import ANSWER_SECONDS
 from longwick.kinds import RunKind
 from longwick.queue import celery_app
 from longwick.valkey import Valkey
@@ -59,7 +61,7 @@ def test_f18_a_web_tier_killed_before_it_could_hint_has_its_run_started_all_the_
     with web_that_dies_at("accepted", record_env, tmp_path) as stack:
         key = uuid.uuid4().hex
         run = wait_for(lambda: submit_once(stack.http, BODY, key), 20, "the run to be accepted")
-        assert stack.settled(run, 10)["status"] == "succeeded"
+        assert stack.settled(run, 30)["status"] == "succeeded"
 
 
 def test_f21_a_frozen_mcp_server_holds_up_the_save_and_nothing_else(stack: Stack) -> None:
@@ -80,7 +82,7 @@ def test_f23_a_valkey_that_comes_back_with_old_hints_starts_nothing_twice(stack:
     done = [stack.settled(stack.run("say 1 0")) for _ in range(2)]
     running = stack.run(f"say 1 0; wait {tmp_path / 'gate'}")
     wait_for(lambda: stack.text_of(running), 10, "the run to be under way")
-    with celery_app(stack.redis_url, socket_timeout=0.5) as celery:
+    with celery_app(stack.redis_url, socket_timeout=5) as celery:
         for run in (*done, running):
             celery.send_task("run.execute", args=[run["id"]], task_id=run["id"], queue="chat", retry=False)
     # Its file is written once a second.
@@ -150,8 +152,9 @@ def test_f26_a_redis_whose_packets_vanish_is_done_without_and_found_again(
                 wait_for(lambda: len(reader.events) >= 3, what="the reader to read")
                 wire.cut()
                 asked = time.monotonic()
-                waiting = [stack.run("say 1 0") for _ in range(3)]
-                assert time.monotonic() - asked < 3
+                waiting = [stack.run("say 1 0") for _ in range(30)]
+                # Less than half a second each, which is what Redis has to answer.
+                assert time.monotonic() - asked < 10
                 (tmp_path / "gate").touch()
                 check_whole(reader.wait(10))
             ready = stack.http.get(f"{stack.url}/readyz").json()
@@ -171,16 +174,17 @@ def test_f30_a_frozen_postgresql_is_answered_for_in_bounded_time(tmp_path: Path)
             key = uuid.uuid4().hex
             postgres.freeze()
             try:
-                with httpx2.Client(base_url=stack.url, timeout=20, trust_env=False) as http:
+                with httpx2.Client(base_url=stack.url, timeout=60, trust_env=False) as http:
                     asked = time.monotonic()
                     refused = http.post("/api/v1/runs", json=BODY, headers={"idempotency-key": key})
                     assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
-                    assert time.monotonic() - asked < 15
+                    # The record is asked more than once, and nobody waits for it a second time.
+                    assert time.monotonic() - asked < 2 * ANSWER_SECONDS
                     asked = time.monotonic()
                     assert http.get("/healthz").json() == {"status": "ok"}
-                    assert time.monotonic() - asked < 1
+                    assert time.monotonic() - asked < ANSWER_SECONDS
                     assert http.get("/readyz").json()["status"] == "unavailable"
-                wait_for(lambda: gone(agent), 15, "the worker to have ended the CLI whose lease it cannot renew")
+                wait_for(lambda: gone(agent), 30, "the worker to have ended the CLI whose lease it cannot renew")
             finally:
                 postgres.thaw()
             ended = wait_for(lambda: submit_once(stack.http, BODY, key), 20, "the run to be accepted")
@@ -237,31 +241,35 @@ def test_f35_no_clock_that_jumps_loses_a_run_or_starts_one_twice(record_env: dic
 
 @SQLITE
 def test_f41_the_hints_of_a_worker_that_takes_none_go_to_the_others(
-    own_stack: Stack, tmp_path: Path, launch: Launch
+    shaken_stack: Stack, tmp_path: Path, launch: Launch
 ) -> None:
-    with celery_app(own_stack.redis_url, socket_timeout=5) as celery:
+    with celery_app(shaken_stack.redis_url, socket_timeout=5) as celery:
         for lane in RunKind:
-            assert len(celery.control.cancel_consumer(lane.value, reply=True) or []) == 1
-        mute = [own_stack.run("say 1 0") for _ in range(3)]
-        launch_worker(own_stack, launch, tmp_path / "other")
-        assert {own_stack.settled(each, 30)["status"] for each in mute} == {"succeeded"}
+            # It is at work a moment before it hears.
+            asked = partial(celery.control.cancel_consumer, lane.value, reply=True, timeout=2, limit=1)
+            wait_for(asked, 20, "the worker to take none")
+        mute = [shaken_stack.run("say 1 0") for _ in range(3)]
+        launch_worker(shaken_stack, launch, tmp_path / "other")
+        assert {shaken_stack.settled(each, 30)["status"] for each in mute} == {"succeeded"}
+    # The next one hears again.
+    shaken_stack.kill("worker")
 
 
 @SQLITE
 def test_f54_a_web_tier_without_descriptors_refuses_and_recovers_and_no_stream_has_a_hole(
-    own_stack: Stack, tmp_path: Path
+    shaken_stack: Stack, tmp_path: Path
 ) -> None:
-    run = own_stack.run(f"say 3 0; wait {tmp_path / 'gate'}; say 3 0")
-    with Reader(own_stack, run) as reader, contextlib.ExitStack() as crowd:
+    run = shaken_stack.run(f"say 3 0; wait {tmp_path / 'gate'}; say 3 0")
+    with Reader(shaken_stack, run) as reader, contextlib.ExitStack() as crowd:
         wait_for(lambda: len(reader.events) >= 3, what="the reader to read")
-        web = psutil.Process(own_stack.pid("web"))
+        web = psutil.Process(shaken_stack.pid("web"))
         plenty = web.rlimit(psutil.RLIMIT_NOFILE)
         web.rlimit(psutil.RLIMIT_NOFILE, (web.num_fds() + 2, plenty[1]))
-        address = ("127.0.0.1", int(own_stack.url.rpartition(":")[2]))
+        address = ("127.0.0.1", int(shaken_stack.url.rpartition(":")[2]))
         for _ in range(20):
             crowd.enter_context(socket.create_connection(address, timeout=5))
         with (
-            httpx2.Client(base_url=own_stack.url, timeout=2, trust_env=False) as http,
+            httpx2.Client(base_url=shaken_stack.url, timeout=2, trust_env=False) as http,
             contextlib.suppress(httpx2.TransportError),
         ):
             assert http.post("/api/v1/runs", json=BODY).status_code == 503
@@ -269,5 +277,5 @@ def test_f54_a_web_tier_without_descriptors_refuses_and_recovers_and_no_stream_h
         events = reader.wait(20)
         web.rlimit(psutil.RLIMIT_NOFILE, plenty)
     check_whole(events)
-    assert own_stack.settled(wait_for(lambda: submit_once(own_stack.http, BODY, uuid.uuid4().hex), 10))
+    assert shaken_stack.settled(wait_for(lambda: submit_once(shaken_stack.http, BODY, uuid.uuid4().hex), 10))
     assert web.is_running()

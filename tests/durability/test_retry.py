@@ -39,46 +39,48 @@ def check_answer(stack: Stack, run: Json, log: list[Json], text: str) -> None:
     assert started == completed
 
 
-def test_after_a_killed_worker_another_attempt_goes_on_where_the_text_stopped(own_stack: Stack, tmp_path: Path) -> None:
-    run = counting(own_stack, tmp_path)
+def test_after_a_killed_worker_another_attempt_goes_on_where_the_text_stopped(
+    shaken_stack: Stack, tmp_path: Path
+) -> None:
+    run = counting(shaken_stack, tmp_path)
     agent = int((tmp_path / "pid").read_text())
-    with Reader(own_stack, run) as reader:
-        own_stack.kill("worker")
+    with Reader(shaken_stack, run) as reader:
+        shaken_stack.kill("worker")
         wait_for(lambda: gone(agent), what="the first CLI to be gone")
         (tmp_path / "gate").touch()
         log = reader.wait(40)
-    check_answer(own_stack, run, log, counted(40))
+    check_answer(shaken_stack, run, log, counted(40))
     assert attempts(log) == [("run.started", 1), ("run.attempt_lost", 1), ("run.started", 2)]
-    ended = own_stack.settled(run)
+    ended = shaken_stack.settled(run)
     assert (ended["status"], ended["attempt"], ended["error"]) == ("succeeded", 2, None)
     blocks = [event["data"]["partial"] for event in log if event["type"] == "message.completed"]
     assert blocks == [True, False]
 
 
-def test_after_three_lost_attempts_it_fails_with_all_that_they_showed(own_stack: Stack, tmp_path: Path) -> None:
-    run = counting(own_stack, tmp_path, 4000, 0.02)
+def test_after_three_lost_attempts_it_fails_with_all_that_they_showed(shaken_stack: Stack, tmp_path: Path) -> None:
+    run = counting(shaken_stack, tmp_path, 4000, 0.02)
     for number in (1, 2, 3):
-        seen = len(own_stack.text_of(run))
-        wait_for(lambda seen=seen: len(own_stack.text_of(run)) > seen + 20, 30, f"text of attempt {number}")  # type: ignore[misc]
-        own_stack.kill("worker")
-    ended = own_stack.settled(run, 30)
+        seen = len(shaken_stack.text_of(run))
+        wait_for(lambda seen=seen: len(shaken_stack.text_of(run)) > seen + 20, 30, f"text of attempt {number}")  # type: ignore[misc]
+        shaken_stack.kill("worker")
+    ended = shaken_stack.settled(run, 30)
     assert (ended["status"], ended["attempt"], ended["error"]["code"]) == ("failed", 3, "worker_lost")
-    log = own_stack.log_of(run)
-    text = own_stack.text_of(run)
+    log = shaken_stack.log_of(run)
+    text = shaken_stack.text_of(run)
     assert text == counted(text.count(" "))
-    check_answer(own_stack, run, log, text)
+    check_answer(shaken_stack, run, log, text)
     assert [number for kind, number in attempts(log) if kind == "run.attempt_lost"] == [1, 2, 3]
 
 
-def test_a_worker_that_is_told_to_stop_hands_it_to_the_next(own_stack: Stack, tmp_path: Path) -> None:
-    run = counting(own_stack, tmp_path)
-    with Reader(own_stack, run) as reader:
-        told = own_stack.kill("worker", signal.SIGTERM)
+def test_a_worker_that_is_told_to_stop_hands_it_to_the_next(shaken_stack: Stack, tmp_path: Path) -> None:
+    run = counting(shaken_stack, tmp_path)
+    with Reader(shaken_stack, run) as reader:
+        told = shaken_stack.kill("worker", signal.SIGTERM)
         wait_for(lambda: gone(told), 30, "the worker to be gone")
         (tmp_path / "gate").touch()
         log = reader.wait(40)
-    check_answer(own_stack, run, log, counted(40))
-    assert own_stack.settled(run)["status"] == "succeeded"
+    check_answer(shaken_stack, run, log, counted(40))
+    assert shaken_stack.settled(run)["status"] == "succeeded"
     (lost,) = [event["data"] for event in log if event["type"] == "run.attempt_lost"]
     assert lost == {"attempt": 1, "reason": "its worker was told to stop"}
 
@@ -116,15 +118,15 @@ def test_after_a_crash_of_everything_it_goes_on_with_the_next_start(record_env: 
         check_answer(stack, run, stack.log_of(run), counted(40))
 
 
-def test_cancelled_in_its_second_attempt_it_keeps_what_both_showed(own_stack: Stack, tmp_path: Path) -> None:
-    run = counting(own_stack, tmp_path, 4000, 0.02)
-    own_stack.kill("worker")
-    wait_for(lambda: own_stack.get(f"/runs/{run['id']}")["attempt"] == 2, 30, "the second attempt")
-    seen = len(own_stack.text_of(run))
-    wait_for(lambda: len(own_stack.text_of(run)) > seen + 20, 20, "its text")
-    own_stack.post(f"/runs/{run['id']}/cancel")
-    ended = own_stack.settled(run, 30)
-    text = own_stack.text_of(run)
+def test_cancelled_in_its_second_attempt_it_keeps_what_both_showed(shaken_stack: Stack, tmp_path: Path) -> None:
+    run = counting(shaken_stack, tmp_path, 4000, 0.02)
+    shaken_stack.kill("worker")
+    wait_for(lambda: shaken_stack.get(f"/runs/{run['id']}")["attempt"] == 2, 30, "the second attempt")
+    seen = len(shaken_stack.text_of(run))
+    wait_for(lambda: len(shaken_stack.text_of(run)) > seen + 20, 20, "its text")
+    shaken_stack.post(f"/runs/{run['id']}/cancel")
+    ended = shaken_stack.settled(run, 30)
+    text = shaken_stack.text_of(run)
     assert (ended["status"], ended["attempt"]) == ("cancelled", 2)
     assert text == counted(text.count(" "))
-    check_answer(own_stack, run, own_stack.log_of(run), text)
+    check_answer(shaken_stack, run, shaken_stack.log_of(run), text)

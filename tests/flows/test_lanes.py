@@ -4,8 +4,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from scene import fresh, new_thread
 from stack import Json, Stack
 from waiting import wait_for
+
+from longwick import runs, threads
+from longwick.database import Database, Db, utc_now
+from longwick.kinds import RunStatus
+from longwick.models import Run
+from longwick.runs import NewRun
 
 SLOTS = 6
 BACKGROUND = 300
@@ -28,7 +35,9 @@ def test_chats_start_while_hundreds_of_background_runs_wait(narrow_stack: Stack,
 
         def submit(n: int) -> Json:
             # None of them ends before the gate opens: with a slot too many in their hands, no chat would ever start.
-            return stack.run(f"wait {tmp_path / 'gate'}", kind="background")
+            # The later ones wait for a gate that nobody opens.
+            gate = tmp_path / ("gate" if n < BACKGROUND // 2 else "never")
+            return stack.run(f"wait {gate}", kind="background")
 
         with ThreadPoolExecutor(8) as pool:
             waiting = list(pool.map(submit, range(BACKGROUND)))
@@ -48,3 +57,38 @@ def test_chats_start_while_hundreds_of_background_runs_wait(narrow_stack: Stack,
         for _ in range(3):
             assert stack.settled(stack.run("say 2 0"), 30)["status"] == "succeeded"
         assert "queued" in statuses(stack, "background").values()
+
+
+@pytest.mark.parametrize("engine_name", ["sqlite"], indirect=True)
+def test_another_owners_run_waits_for_no_more_than_a_run_of_whoever_came_first(narrow_stack: Stack) -> None:
+    """The real thing, of which tests/longwick/test_fairness.py has the figures for a thousand runs."""
+    with narrow_stack as stack:
+        record = Database(stack.environ["LONGWICK_DATABASE_URL"])
+
+        def many(db: Db) -> list[Run]:
+            new = NewRun("say 1 0.4", "script")
+            return [runs.create(db, threads.create(db, "greedy"), new) for _ in range(200)]
+
+        greedy = record.write(many)
+
+        def now() -> list[Run]:
+            return [fresh(record, run) for run in greedy]
+
+        wait_for(lambda: [run.status for run in now()].count(RunStatus.SUCCEEDED) > SLOTS, 30, "some of them to end")
+        thread = new_thread(record, "modest")
+        modest = record.write(lambda db: runs.create(db, thread, NewRun("say 1 0", "script")))
+        accepted = utc_now()
+        wait_for(lambda: fresh(record, modest).status.terminal, 30, "the other owner's run to be over")
+        began = fresh(record, modest).started_at
+        assert began is not None
+        greedy = now()
+        record.dispose()
+        between = [run for run in greedy if run.started_at and accepted < run.started_at < began]
+        longest = max(
+            (run.finished_at - run.started_at).total_seconds() for run in greedy if run.finished_at and run.started_at
+        )
+        waited = (began - accepted).total_seconds()
+        print(f"waited {waited:.2f} s, where the longest run took {longest:.2f} s; {len(between)} came between")
+        # Where the machine is busy, some runs take far longer than others.
+        assert len(between) <= SLOTS or waited <= longest
+        assert any(run.started_at is None or run.started_at > began for run in greedy)

@@ -57,7 +57,8 @@ def test_many_readers_see_every_event_once_wherever_they_start_and_however_often
     for log in logs:
         check_whole(log)
         assert log == logs[0]
-    assert readers[1].connections > 10
+    # This one has a connection for each event.
+    assert readers[1].connections >= len(logs[1])
 
 
 def test_a_reader_that_comes_after_the_end_gets_everything_and_then_no_content(stack: Stack) -> None:
@@ -146,6 +147,5 @@ def test_both_lanes_run(stack: Stack, kind: str) -> None:
 
 
 def test_everything_is_ready(stack: Stack) -> None:
-    ready = stack.http.get(f"{stack.url}/readyz").json()
-    assert ready["status"] == "ok"
+    ready = stack.well()
     assert set(ready["checks"]) == {"record", "redis", "worker", "mcp"}

@@ -51,8 +51,13 @@ def the_run(stack: Stack, text: str) -> Json:
     return found
 
 
-def test_a_run_on_a_terminal_is_painted_live_and_leaves_each_line_once(stack: Stack) -> None:
-    with on_a_terminal(stack, "run", "say 1200 0.001; save report.txt; say 3 0", "--agent", "script") as terminal:
+def test_a_run_on_a_terminal_is_painted_live_and_leaves_each_line_once(stack: Stack, tmp_path: Path) -> None:
+    parts = range(150, 1201, 150)
+    text = "; ".join(f"count {upto} 0.001; wait {tmp_path / str(upto)}" for upto in parts)
+    with on_a_terminal(stack, "run", f"{text}; save report.txt; say 3 0", "--agent", "script") as terminal:
+        for upto in parts:
+            terminal.wait_for(str(upto - 1))
+            (tmp_path / str(upto)).touch()
         assert terminal.wait() == 0
         playback = Playback()
         frames = [playback.feed([frame]) for frame in terminal.frames]
@@ -66,8 +71,8 @@ def test_a_run_on_a_terminal_is_painted_live_and_leaves_each_line_once(stack: St
     growing = [frame for frame in frames if not any(line.startswith("▪") for line in frame)]
     newest = [int(numbers[-1]) for frame in growing if (numbers := re.findall(r"\d+", " ".join(frame[:-1])))]
     assert newest == sorted(newest)
-    assert len(set(newest)) > 5
-    assert file > ROWS > max(len(frame) for frame in growing[:-5])
+    assert set(newest) >= {upto - 1 for upto in parts}
+    assert file > ROWS > max(len(frame) for frame in growing if "1199" not in " ".join(frame[:-1]))
 
 
 def test_the_terminal_is_left_as_it_was(stack: Stack) -> None:
@@ -373,3 +378,11 @@ def test_a_shell_completes_commands_agents_and_runs(stack: Stack) -> None:
     assert run["id"] in completed(f"longwick attach {run['id'][:-2]}")
     env["LONGWICK_URL"] = "http://127.0.0.1:1"
     assert completed("longwick attach run_") == []
+
+
+def test_what_is_used_is_a_table_or_json(stack: Stack) -> None:
+    shown = longwick(stack.url, "usage")
+    rows = {line.rsplit(None, 2)[0]: line.split()[-1] for line in shown.stdout.splitlines()}
+    assert (rows["queued"], rows["running"], rows["requests per second"]) == ("10000", "none", "200")
+    assert "tokens today, which ends " in shown.stderr
+    assert json.loads(longwick(stack.url, "usage", "--json").stdout)["streams"]["limit"] == 1000

@@ -38,7 +38,7 @@ command = ["python3", "{here}/my agent.py", "--log={here}/log"]
 name = "Mine"
 description = "Does what I want."
 env = { MODE = "quiet" }
-pass_env = ["OPENAI_API_KEY"]
+pass_env = ["GEMINI_API_KEY"]
 concurrency = 2
 
 [agents."with space"]
@@ -65,10 +65,11 @@ def test_the_demo_can_be_run_from_anywhere(tmp_path: Path) -> None:
     assert b'"result"' in done.stdout.splitlines()[-1]
 
 
-def test_an_agent_whose_tools_nobody_can_take_away_runs_only_where_the_operator_says_so(file: Path) -> None:
+def test_an_agent_whose_tools_nobody_can_take_away_runs_in_a_sandbox_or_where_the_operator_says_so(file: Path) -> None:
     file.write_text('[agents.any]\nadapter = "acp"\ncommand = ["true"]\n')
-    assert "LONGWICK_ALLOW_UNSANDBOXED=1" in (agents.load(settings(file))["any"].unavailable() or "")
-    assert agents.load(settings(file, allow_unsandboxed=True))["any"].unavailable() is None
+    assert "LONGWICK_ALLOW_UNSANDBOXED=1" in (agents.load(settings(file, sandbox="none"))["any"].unavailable() or "")
+    assert agents.load(settings(file, sandbox="none", allow_unsandboxed=True))["any"].unavailable() is None
+    assert agents.load(settings(file))["any"].unavailable() is None
 
 
 def test_a_file_adds_agents_in_its_order(file: Path) -> None:
@@ -81,7 +82,7 @@ def test_a_file_adds_agents_in_its_order(file: Path) -> None:
         name="Mine",
         description="Does what I want.",
         env={"MODE": "quiet"},
-        pass_env=["OPENAI_API_KEY"],
+        pass_env=["GEMINI_API_KEY"],
         concurrency=2,
     )
     assert found["with space"].concurrency is None

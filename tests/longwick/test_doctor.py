@@ -3,13 +3,14 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import binaries as cli_binaries
 import pytest
+from processes import unheard_port
 from stack import AGENTS, Stack
 from waiting import wait_for
 
@@ -22,6 +23,7 @@ PARTS = {
     "valkey",
     "setpriv",
     "address",
+    "entrance",
     "data dir",
     "disk",
     "record",
@@ -29,16 +31,18 @@ PARTS = {
     "web",
     "worker",
     "mcp",
+    "sandbox",
     "agents",
 }
 
 
 @pytest.fixture(autouse=True)
-def elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """No `.env` of somebody's, no server by chance, a data dir that is not there yet."""
     monkeypatch.chdir(tmp_path)
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        monkeypatch.setenv("LONGWICK_PORT", str(closed.getsockname()[1]))
+    with unheard_port() as port:
+        monkeypatch.setenv("LONGWICK_PORT", str(port))
+        yield
 
 
 def environ(stack: Stack) -> dict[str, str]:
@@ -65,10 +69,19 @@ def longwick_doctor(*options: str, **env: str) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
+def said_once_well(stack: Stack, *options: str) -> str:
+    """What it says of a stack, once nothing is wrong there: a busy part may be late with an answer."""
+
+    def well() -> str | None:
+        status, said = longwick_doctor(*options, **environ(stack))
+        return said if status == 0 else None
+
+    return wait_for(well, 60, "the doctor to find nothing")
+
+
 def test_a_product_that_is_well_is_found_so(stacks: dict[str, Stack]) -> None:
-    status, said = longwick_doctor(**environ(stacks["sqlite"]))
+    said = said_once_well(stacks["sqlite"])
     assert "✗" not in said
-    assert status == 0
     assert all(part in said for part in PARTS)
     assert "is at the newest revision" in said
     assert "can run: demo, script" in said
@@ -76,9 +89,7 @@ def test_a_product_that_is_well_is_found_so(stacks: dict[str, Stack]) -> None:
 
 
 def test_its_findings_come_as_json_lines(stacks: dict[str, Stack]) -> None:
-    status, said = longwick_doctor("--json", **environ(stacks["sqlite"]))
-    findings = [json.loads(line) for line in said.splitlines()]
-    assert status == 0
+    findings = [json.loads(line) for line in said_once_well(stacks["sqlite"], "--json").splitlines()]
     assert {finding["part"] for finding in findings} == PARTS
     assert {finding["level"] for finding in findings} == {"ok", "care"}
 
@@ -87,15 +98,19 @@ def test_its_findings_come_as_json_lines(stacks: dict[str, Stack]) -> None:
 def test_a_part_that_does_not_answer_is_named(own_stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in environ(own_stack).items():
         monkeypatch.setenv(name, value)
-    assert wrong() == {}
+    wait_for(lambda: not wrong(), what="the doctor to find nothing")
+
+    def mcp_alone() -> dict[str, str] | None:
+        found = wrong()
+        return found if set(found) == {"mcp"} else None
+
     mcp = own_stack.kill("mcp", signal.SIGSTOP)
     try:
-        found = wait_for(wrong, 10, "the doctor to see it")
+        found = wait_for(mcp_alone, what="the doctor to see it")
     finally:
         os.kill(mcp, signal.SIGCONT)
-    assert set(found) == {"mcp"}
     assert found["mcp"].startswith("the web tier says: does not answer")
-    wait_for(lambda: not wrong(), 10, "the doctor to see that it is well again")
+    wait_for(lambda: not wrong(), what="the doctor to see that it is well again")
 
 
 def test_where_nothing_runs_the_doctor_says_how_to_start_it() -> None:
@@ -115,9 +130,8 @@ def test_a_setting_that_is_wrong_ends_the_examination(monkeypatch: pytest.Monkey
 
 def test_an_address_that_others_reach_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LONGWICK_HOST", "0.0.0.0")
-    assert "can be reached from other machines" in wrong()["address"]
-    monkeypatch.setenv("LONGWICK_TRUST_NETWORK", "true")
     assert only("address").level is Level.CARE
+    assert "can be reached from other machines" in only("address").words
 
 
 def test_a_record_that_is_behind_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,22 +151,20 @@ def test_a_record_that_cannot_be_read_is_found(tmp_path: Path, monkeypatch: pyte
     (tmp_path / "no.db").write_text("this is no database" * 1000)
     monkeypatch.setenv("LONGWICK_DATABASE_URL", f"sqlite:///{tmp_path / 'no.db'}")
     assert "file is not a database" in wrong()["record"]
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        port = closed.getsockname()[1]
-    monkeypatch.setenv("LONGWICK_DATABASE_URL", f"postgresql://me:secret@127.0.0.1:{port}/longwick")
-    assert wrong()["record"] == "the record does not answer"
-    assert "secret" not in str(list(examine()))
+    with unheard_port() as port:
+        monkeypatch.setenv("LONGWICK_DATABASE_URL", f"postgresql://me:secret@127.0.0.1:{port}/longwick")
+        assert wrong()["record"] == "the record does not answer"
+        assert "secret" not in str(list(examine()))
 
 
 def test_a_redis_that_does_not_answer_is_found(monkeypatch: pytest.MonkeyPatch, redis_url: str) -> None:
     monkeypatch.setenv("LONGWICK_REDIS_URL", redis_url)
     assert only("redis").level is Level.OK
     assert only("valkey").words.startswith("not needed")
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        port = closed.getsockname()[1]
-    monkeypatch.setenv("LONGWICK_REDIS_URL", f"redis://:secret@127.0.0.1:{port}/0")
-    assert wrong()["redis"].startswith(f"127.0.0.1:{port} does not answer")
-    assert "secret" not in str(list(examine()))
+    with unheard_port() as port:
+        monkeypatch.setenv("LONGWICK_REDIS_URL", f"redis://:secret@127.0.0.1:{port}/0")
+        assert wrong()["redis"].startswith(f"127.0.0.1:{port} does not answer")
+        assert "secret" not in str(list(examine()))
 
 
 def test_a_data_dir_that_others_can_change_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,17 +227,17 @@ def test_agents_come_and_go_with_their_file_while_everything_runs(
 
         assert available() == {"demo", "first"}
         file.write_text(listed.format("first") + listed.format("second"))
-        wait_for(lambda: available() == {"demo", "first", "second"}, 15, "the new agent")
+        wait_for(lambda: available() == {"demo", "first", "second"}, what="the new agent")
         assert stack.settled(stack.run("say 2 0", agent="second"))["output_text"] == "0 1 "
         file.write_text("[agents.third]\nadapter = 1\n")
-        wait_for(lambda: "the agents stay as they were" in stack.said, 15, "the log to say why not")
+        wait_for(lambda: "the agents stay as they were" in stack.said, what="the log to say why not")
         assert available() == {"demo", "first", "second"}
         assert stack.settled(stack.run("say 1 0", agent="second"))["output_text"] == "0 "
         assert "agents.third.adapter" in wrong()["agents"]
         assert "keeps the agents it had" in wrong()["agents"]
         file.write_text(listed.format("third"))
-        wait_for(lambda: available() == {"demo", "third"}, 15, "the file to be used again")
-        assert wrong() == {}
+        wait_for(lambda: available() == {"demo", "third"}, what="the file to be used again")
+        wait_for(lambda: not wrong(), what="the doctor to find nothing")
 
 
 def test_a_program_that_is_missing_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

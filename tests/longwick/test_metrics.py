@@ -1,7 +1,9 @@
 import logging
 import socket
+from urllib.request import urlopen
 
 import pytest
+from processes import unheard_port
 from prometheus_client import REGISTRY
 from scene import new_thread, queued_run, running_run, spawned_run
 
@@ -60,12 +62,19 @@ def test_a_port_that_is_taken_is_said_and_keeps_nobody_from_working(caplog: pyte
     with (
         socket.create_server(("127.0.0.1", 0)) as taken,
         caplog.at_level(logging.WARNING),
-        metrics.served(taken.getsockname()[1]),
+        metrics.served(*taken.getsockname()),
     ):
         pass
     assert "no metrics can be had" in caplog.text
 
 
+def test_they_are_shown_where_they_are_wanted() -> None:
+    with unheard_port() as port, metrics.served("127.0.0.3", port):
+        assert b"longwick_runs_settled_total" in urlopen(f"http://127.0.0.3:{port}/metrics", timeout=5).read()
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port), timeout=5)
+
+
 def test_without_a_port_nothing_is_shown() -> None:
-    with metrics.served(0):
+    with metrics.served("127.0.0.1", 0):
         pass

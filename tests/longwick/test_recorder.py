@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from scene import check_log, fresh, log_of, running_run, types_of
+from sqlalchemy import select, text
 from waiting import wait_for
 
 from longwick import events, runs
@@ -213,6 +214,7 @@ def test_one_blocked_run_does_not_hold_the_others_for_long(
     inside, leave = threading.Event(), threading.Event()
 
     def block(db: Any) -> None:
+        db.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
         db.execute(_lock_row(blocked.id))
         inside.set()
         leave.wait(20)
@@ -294,6 +296,4 @@ def _broken_sql() -> Any:
 
 
 def _lock_row(run_id: str) -> Any:
-    from sqlalchemy import select
-
     return select(Run.id).where(Run.id == run_id).with_for_update()

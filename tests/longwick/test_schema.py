@@ -12,6 +12,7 @@ from sqlalchemy import Column, MetaData, Table, inspect, select, text, update
 from longwick import schema
 from longwick.columns import text_enum
 from longwick.database import Database, Db, utc_now
+from longwick.errors import Unavailable
 from longwick.kinds import ArtifactType
 from longwick.models import Artifact, Blob, Thread
 
@@ -95,6 +96,23 @@ def test_f46_three_processes_that_migrate_at_once_all_succeed(
     assert [(process.wait(), process.output) for process in migrations] == [(0, "")] * 3
     assert schema.current(empty) == schema.newest()
     assert schema.differences(empty) == []
+
+
+@pytest.mark.parametrize("engine_name", ["postgresql"], indirect=True)
+def test_a_migration_gives_way_to_whoever_holds_what_it_needs(empty: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who comes while it waits for a table waits behind it; a back-up holds all tables for as long as it takes."""
+    revisions = [script.revision for script in ScriptDirectory(str(schema.migrations())).walk_revisions()]
+    schema.upgrade(empty, revisions[1])
+    monkeypatch.setattr(schema, "TRIES", 1)
+    with empty.engine.connect() as other:
+        other.execute(text("SET idle_in_transaction_session_timeout = 0"))
+        for table in inspect(other).get_table_names():
+            other.execute(text(f"LOCK TABLE {table} IN ACCESS SHARE MODE"))
+        with pytest.raises(Unavailable, match="migrate later"):
+            schema.upgrade(empty)
+        other.rollback()
+    schema.upgrade(empty)
+    assert schema.current(empty) == schema.newest()
 
 
 def test_f47_the_code_before_each_migration_goes_on_with_the_schema_after_it(empty: Database) -> None:

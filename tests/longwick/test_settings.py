@@ -134,16 +134,15 @@ def test_the_environment_wins_over_a_file_that_the_file_names(
     assert Settings.from_environ().port == 2
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.org", ""])
-def test_an_address_that_others_reach_is_refused_unless_the_network_is_trusted(host: str) -> None:
-    with pytest.raises(BadSetting, match="there is no sign-in yet"):
-        Settings.from_environ({}).check_bind(host)
-    Settings.from_environ({"LONGWICK_TRUST_NETWORK": "1"}).check_bind(host)
-
-
-@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "::1", "localhost"])
-def test_loopback_needs_no_trust(host: str) -> None:
-    Settings.from_environ({}).check_bind(host)
+def test_whom_a_proxy_names_is_believed_only_from_where_it_is_said_to_be() -> None:
+    with pytest.raises(BadSetting, match="LONGWICK_PROXY_SOURCES must say"):
+        Settings.from_environ({"LONGWICK_PROXY_USER_HEADER": "X-User"})
+    with pytest.raises(BadSetting, match=r"LONGWICK_PROXY_SOURCES: .*does not appear to be an IPv4 or IPv6 network"):
+        Settings.from_environ({"LONGWICK_PROXY_SOURCES": "127.0.0.1, example.org"})
+    with pytest.raises(BadSetting, match="LONGWICK_PROXY_USER_HEADER"):
+        Settings.from_environ({"LONGWICK_PROXY_USER_HEADER": "X User", "LONGWICK_PROXY_SOURCES": "::1"})
+    settings = Settings.from_environ({"LONGWICK_PROXY_SOURCES": " 10.0.0.0/8 ,::1"})
+    assert [str(network) for network in settings.proxies] == ["10.0.0.0/8", "::1/128"]
 
 
 def test_the_example_shows_every_setting_with_its_default() -> None:

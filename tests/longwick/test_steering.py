@@ -5,7 +5,7 @@ from scene import OWNER, fresh, log_of, queued_run, spawned_run
 
 from longwick import audit, runs, steering, submission, threads, transcript
 from longwick.database import Database
-from longwick.errors import Conflict
+from longwick.errors import Conflict, TooMany
 from longwick.kinds import RunStatus
 from longwick.models import Run
 from longwick.outcomes import Outcome
@@ -44,6 +44,17 @@ def test_it_is_a_message_of_the_turn_and_told_once_it_is_delivered(database: Dat
     settle(database, run, RunStatus.SUCCEEDED)
     assert said(database, run) == [("user", "hello", 1), ("user", "And quickly.", 1), ("assistant", "Done", 1)]
     assert audit.audit_run(database, run.id)[1] == []
+
+
+def test_a39_only_so_much_waits_for_an_agent(database: Database) -> None:
+    run = spawned_run(database)
+    for _ in range(steering.MOST_UNDELIVERED):
+        steer(database, run)
+    with pytest.raises(TooMany) as refused:
+        steer(database, run)
+    assert refused.value.code == "too_many_queued"
+    deliver(database, run)
+    assert steer(database, run)
 
 
 def test_a_run_that_is_not_at_work_takes_nothing(database: Database) -> None:

@@ -71,8 +71,9 @@ def test_a_folder_that_cannot_be_made_is_a_bad_setting(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("frozen", [False, True])
 def test_kill_9_of_the_parent_leaves_no_server_and_its_folder_free(
-    frozen: bool, tmp_path: Path, launch: Launch
+    frozen: bool, tmp_path: Path, launch: Launch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(valkey, "LOCK_SECONDS", 30.0)
     parent = launch([sys.executable, "-c", SERVE, tmp_path / "valkey"])
     pid, url = wait_for(lambda: parent.output.split(), 30, "the server's pid and URL")
     assert psutil.pid_exists(int(pid))

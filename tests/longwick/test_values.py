@@ -11,6 +11,7 @@ from longwick.database import Database
 from longwick.errors import StorageFull
 from longwick.events import Event, EventType
 from longwick.models import Blob
+from longwick.patience import Alive
 from longwick.storage import Batch, FolderStorage, Incoming, Stored
 from longwick.unlisted import Listed
 from longwick.values import INLINE_CHARACTERS, inline_or_refer
@@ -109,7 +110,7 @@ class Full:
     def batch(self, alive: Callable[[], None]) -> AbstractContextManager[Batch]:
         raise StorageFull("no space is left for files")
 
-    def put(self, chunks: Iterable[bytes], *, limit: int) -> Stored:
+    def put(self, chunks: Iterable[bytes], *, limit: int, alive: Alive | None = None) -> Stored:
         raise StorageFull("no space is left for files")
 
     def open(self, sha256: str) -> BinaryIO:

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Iterator
 
+import httpx2
 import pytest
 from mcp_agent import MODES, Agent, served, start_run
 from processes import Launch, Process
@@ -51,5 +52,17 @@ def run_server(launch: Launch, settings: Settings) -> Callable[[], tuple[Process
         process = launch([sys.executable, "-c", LISTEN_AND_SERVE], env=settings.child_environ())
         wait_for(lambda: "\n" in process.output, what="the socket")
         return process, f"http://127.0.0.1:{process.output.split()[0]}/mcp"
+
+    return start
+
+
+@pytest.fixture
+def run_until_it_answers(run_server: Callable[[], tuple[Process, str]]) -> Callable[[], tuple[Process, str]]:
+    """The same, for those who cannot wait for it themselves."""
+
+    def start() -> tuple[Process, str]:
+        process, url = run_server()
+        assert httpx2.get(httpx2.URL(url).join("/healthz"), timeout=60).status_code == 200
+        return process, url
 
     return start

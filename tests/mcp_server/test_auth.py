@@ -9,7 +9,7 @@ import pytest
 from mcp_agent import LEGACY, MODERN, Agent, claim, request, said, served, start_run
 from scene import spawned_run
 
-from longwick import cancellation, runs, sessions, threads
+from longwick import cancellation, keys, passes, runs, sessions, threads
 from longwick.database import Database, Db
 from longwick.kinds import RunStatus
 from longwick.outcomes import Outcome
@@ -56,7 +56,7 @@ def is_refused(agent: Agent) -> bool:
         f"Bearer {'x' * 10_000}",
     ],
 )
-def test_a_caller_without_a_token_of_ours_is_told_401(agent: Agent, authorization: str) -> None:
+def test_a1_a5_a_caller_without_a_token_of_ours_is_told_401(agent: Agent, authorization: str) -> None:
     for version in (LEGACY, MODERN):
         answer = agent.post(request("tools/list", version=version), {"Authorization": authorization}, version=version)
         assert answer.status_code == 401
@@ -66,8 +66,19 @@ def test_a_caller_without_a_token_of_ours_is_told_401(agent: Agent, authorizatio
 
 
 @pytest.mark.parametrize("engine_name", ["sqlite"])
-def test_no_header_at_all_is_told_401(agent: Agent) -> None:
+def test_a1_no_header_at_all_is_told_401(agent: Agent) -> None:
     assert httpx2.post(agent.url, json=request("tools/list")).status_code == 401
+
+
+@pytest.mark.parametrize("engine_name", ["sqlite"])
+def test_a9_what_lets_somebody_in_at_the_page_opens_nothing_here(agent: Agent, database: Database) -> None:
+    key = database.write(lambda db: keys.create(db, "local")).text
+    signed_in = database.write(lambda db: passes.sign_in(db, key))
+    assert signed_in is not None
+    cookie = {"cookie": f"longwick-8000={signed_in[1].token}", "x-longwick-page": "1"}
+    for headers in ({"Authorization": f"Bearer {key}"}, {"Authorization": "", **cookie}):
+        assert agent.post(request("tools/list"), headers).status_code == 401
+    assert agent.post(request("tools/list"), cookie).status_code == 200
 
 
 @pytest.mark.parametrize("engine_name", ["sqlite"])
@@ -83,18 +94,18 @@ def test_the_server_sends_nobody_to_an_authorization_server(agent: Agent) -> Non
         assert answer.status_code == 404
 
 
-def test_a_token_dies_when_its_run_settles(agent: Agent, database: Database) -> None:
+def test_a7_a_token_dies_when_its_run_settles(agent: Agent, database: Database) -> None:
     assert not is_refused(agent)
     database.write(settle(agent.run_id, agent.attempt))
     assert is_refused(agent)
 
 
-def test_a_token_dies_when_its_run_is_to_be_cancelled(agent: Agent, database: Database) -> None:
+def test_a7_a_token_dies_when_its_run_is_to_be_cancelled(agent: Agent, database: Database) -> None:
     database.write(lambda db: cancellation.request(db, "local", agent.run_id))
     assert is_refused(agent)
 
 
-def test_a_token_dies_with_its_attempt_and_the_next_has_its_own(agent: Agent, database: Database) -> None:
+def test_a7_a_token_dies_with_its_attempt_and_the_next_has_its_own(agent: Agent, database: Database) -> None:
     database.write(lambda db: runs.requeue(db, agent.run_id, agent.attempt, "its worker went away"))
     assert is_refused(agent)
     following = claim(database, agent.url, agent.run_id)
@@ -103,7 +114,7 @@ def test_a_token_dies_with_its_attempt_and_the_next_has_its_own(agent: Agent, da
     assert following.call("list_artifacts").is_error is False
 
 
-def test_a_token_dies_at_its_end_time(database: Database, url: str) -> None:
+def test_a7_a_token_dies_at_its_end_time(database: Database, url: str) -> None:
     assert is_refused(start_run(database, url, lifetime_seconds=0))
 
 
@@ -112,7 +123,7 @@ def test_the_id_of_a_session_is_no_token(agent: Agent) -> None:
     assert is_refused(replace(agent, token=agent.run_id))
 
 
-def test_a_token_opens_nothing_of_another_thread(agent: Agent, database: Database, url: str) -> None:
+def test_a6_a_token_opens_nothing_of_another_thread(agent: Agent, database: Database, url: str) -> None:
     stranger = start_run(database, url)
     agent.call("save_artifact", {"name": "secret.md", "content": "mine"})
 
@@ -128,8 +139,20 @@ def test_a_token_opens_nothing_of_another_thread(agent: Agent, database: Databas
 
 
 @pytest.mark.parametrize("engine_name", ["sqlite"])
+@pytest.mark.parametrize("header", ["Mcp-Session-Id", "X-Forwarded-Authorization", "Cookie", "X-Longwick-Run-Id"])
+def test_a6_nothing_beside_the_token_says_whose_a_request_is(
+    agent: Agent, database: Database, url: str, header: str
+) -> None:
+    stranger = start_run(database, url)
+    for claimed in (agent.session_id, agent.run_id, agent.token, f"session={agent.token}"):
+        stranger.post(SAVE, {header: claimed})
+        assert agent.call("list_artifacts").structured_content == {"artifacts": [], "omitted": 0}
+        assert replace(stranger, token="lwk_none").post(SAVE, {header: claimed}).status_code == 401
+
+
+@pytest.mark.parametrize("engine_name", ["sqlite"])
 @pytest.mark.parametrize("naming", ["run_id", "thread_id", "session_id", "attempt", "owner"])
-def test_no_argument_can_name_another_run(agent: Agent, database: Database, url: str, naming: str) -> None:
+def test_a8_no_argument_can_name_another_run(agent: Agent, database: Database, url: str, naming: str) -> None:
     victim = start_run(database, url)
     arguments = {"name": "planted.md", "content": "from elsewhere", naming: getattr(victim, naming, "local")}
     answer = agent.call("save_artifact", arguments)

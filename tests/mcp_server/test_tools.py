@@ -26,6 +26,7 @@ from longwick.ids import new_id
 from longwick.kinds import ArtifactType, RunStatus
 from longwick.models import Artifact
 from longwick.outcomes import Outcome
+from longwick.patience import Alive
 from longwick.settings import Settings
 from longwick.storage import FolderStorage, Stored, describe
 from mcp_server.app import create_app
@@ -236,7 +237,7 @@ def test_bytes_of_an_unknown_kind_are_no_text(agent: Agent) -> None:
 
 @on_one_engine
 @pytest.mark.parametrize("name", BAD_NAMES.values(), ids=BAD_NAMES)
-def test_a_bad_name_is_refused_in_words(agent: Agent, database: Database, settings: Settings, name: str) -> None:
+def test_a11_a_bad_name_is_refused_in_words(agent: Agent, database: Database, settings: Settings, name: str) -> None:
     assert "bad_name: the name must " in refusal(agent.call("save_artifact", save(name)))
     assert "bad_name: the name must " in refusal(agent.call("read_artifact", {"name": name}))
     assert all_files(database, agent) == []
@@ -294,7 +295,7 @@ def test_a_file_of_many_megabytes_is_saved(agent: Agent) -> None:
     assert structured(agent.call("save_artifact", save("big.txt", "x" * 20 * 2**20)))["size"] == 20 * 2**20
 
 
-def test_the_quota_of_a_run_is_told_in_words_and_the_next_run_has_its_own(
+def test_a37_the_quota_of_a_run_is_told_in_words_and_the_next_run_has_its_own(
     database: Database, settings: Settings
 ) -> None:
     with served(create_app(settings.model_copy(update={"artifacts_per_run": 3}))) as url:
@@ -328,14 +329,14 @@ class MeanwhileStorage(FolderStorage):
         super().__init__(folder)
         self.meanwhile = meanwhile
 
-    def put(self, chunks: Iterable[bytes], *, limit: int) -> Stored:
+    def put(self, chunks: Iterable[bytes], *, limit: int, alive: Alive | None = None) -> Stored:
         stored = super().put(chunks, limit=limit)
         self.meanwhile()
         return stored
 
 
 @pytest.mark.parametrize("end", ["settled", "cancelled", "requeued", "next attempt"])
-def test_an_attempt_that_ends_while_it_saves_is_fenced(
+def test_a7_an_attempt_that_ends_while_it_saves_is_fenced(
     database: Database, settings: Settings, mode: str, end: str
 ) -> None:
     def end_attempt() -> None:
@@ -365,7 +366,7 @@ def waits_for_a_lock(db: Db) -> bool:
 
 @pytest.mark.parametrize("engine_name", ["postgresql"])  # on SQLite, whoever writes has checked after all others
 @pytest.mark.parametrize(("tool", "arguments"), [("save_artifact", save()), ("report_progress", {"message": "Half"})])
-def test_a_write_that_waits_for_the_end_of_its_attempt_is_fenced(
+def test_a7_a_write_that_waits_for_the_end_of_its_attempt_is_fenced(
     agent: Agent, database: Database, tool: str, arguments: dict[str, str]
 ) -> None:
     with ThreadPoolExecutor(1) as pool:
@@ -389,7 +390,7 @@ class BrokenStorage(FolderStorage):
         super().__init__(folder)
         self.error = error
 
-    def put(self, chunks: Iterable[bytes], *, limit: int) -> Stored:
+    def put(self, chunks: Iterable[bytes], *, limit: int, alive: Alive | None = None) -> Stored:
         raise self.error
 
     def open(self, sha256: str) -> BinaryIO:
@@ -406,7 +407,7 @@ def test_full_storage_is_told_in_words_and_nothing_is_listed(database: Database,
 
 
 @on_one_engine
-def test_of_an_unexpected_error_only_the_log_knows_the_words(
+def test_a43_of_an_unexpected_error_only_the_log_knows_the_words(
     database: Database, settings: Settings, mode: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     broken = BrokenStorage(settings.data_dir, PermissionError(13, "Permission denied", "/secret/place"))
@@ -546,7 +547,7 @@ def test_progress_that_cannot_be_is_refused_in_words(
 
 @on_one_engine
 @pytest.mark.parametrize("fraction", [b"NaN", b"Infinity", b"1e999"])
-def test_a_fraction_that_is_no_number_reaches_no_log(agent: Agent, database: Database, fraction: bytes) -> None:
+def test_a10_a_fraction_that_is_no_number_reaches_no_log(agent: Agent, database: Database, fraction: bytes) -> None:
     call = {"name": "report_progress", "arguments": {"message": "x", "fraction": 7.25}}
     headers = {"Mcp-Method": "tools/call", "Mcp-Name": "report_progress"}
     for version in (LEGACY, MODERN):
@@ -581,14 +582,14 @@ def post_until_it_dies(agent: Agent, writer: int, acknowledged: list[str]) -> No
 
 
 def test_a_server_that_is_killed_while_it_saves_lists_no_file_without_its_bytes(
-    database: Database, settings: Settings, run_server: Callable[[], tuple[Process, str]]
+    database: Database, settings: Settings, run_until_it_answers: Callable[[], tuple[Process, str]]
 ) -> None:
-    process, url = run_server()
+    process, url = run_until_it_answers()
     agent = start_run(database, url)
     acknowledged: list[str] = []
     with ThreadPoolExecutor(4) as pool:
         writers = [pool.submit(post_until_it_dies, agent, writer, acknowledged) for writer in range(4)]
-        wait_for(lambda: len(acknowledged) > 20, seconds=20, what="some saves")
+        wait_for(lambda: len(acknowledged) > 20, seconds=60, what="some saves")
         process.send(signal.SIGKILL)
         for writer in writers:
             writer.result(CALL_SECONDS)
@@ -603,16 +604,16 @@ def test_a_server_that_is_killed_while_it_saves_lists_no_file_without_its_bytes(
     told = [event["data"]["artifact"]["id"] for event in log_of(database, agent) if event["type"] == "artifact.saved"]
     assert sorted(told) == sorted(file.id for file in files)
 
-    _, url = run_server()
+    _, url = run_until_it_answers()
     again = replace(agent, url=url)
     assert said(again.call("read_artifact", {"name": "0.md"}))
     assert structured(again.call("save_artifact", save()))["version"] == 1
 
 
 def test_on_a_disk_that_is_full_nothing_is_listed_and_the_rest_goes_on(
-    database: Database, settings: Settings, run_server: Callable[[], tuple[Process, str]]
+    database: Database, settings: Settings, run_until_it_answers: Callable[[], tuple[Process, str]]
 ) -> None:
-    process, url = run_server()
+    process, url = run_until_it_answers()
     agent = start_run(database, url)
     # To the server, a file that may not grow looks just like a disk without space.
     resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (4 * 2**20, 4 * 2**20))

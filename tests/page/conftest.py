@@ -45,6 +45,7 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture
 def context(browser: Browser) -> Iterator[BrowserContext]:
     """A browser that nobody has used."""
+    expect.set_options(timeout=WAIT_MS)
     context = browser.new_context(locale="en-GB", timezone_id="UTC", reduced_motion="reduce")
     yield context
     context.close()
@@ -52,7 +53,6 @@ def context(browser: Browser) -> Iterator[BrowserContext]:
 
 @pytest.fixture
 def open_tab(context: BrowserContext, stack: Stack) -> Iterator[OpenTab]:
-    expect.set_options(timeout=WAIT_MS)
     tabs: list[Tab] = []
 
     def start(
@@ -62,6 +62,7 @@ def open_tab(context: BrowserContext, stack: Stack) -> Iterator[OpenTab]:
         tab.page.emulate_media(color_scheme="dark" if dark else "light")
         tab.page.set_viewport_size({"width": width, "height": height})
         tab.page.goto(f"{(of or stack).url}/#{thread}")
+        tab.page.wait_for_selector("body > :not(noscript)", state="attached")
         tabs.append(tab)
         return tab
 

@@ -68,6 +68,17 @@ test("the first text after a lost attempt goes on where the last one was cut off
   );
 });
 
+test("a run that ended with a lost attempt is not said to be taken over", () => {
+  const lost = events(
+    ["message.delta", { message_id: "b1", text: "half" }],
+    ["run.attempt_lost", { attempt: 1, reason: "worker_lost" }],
+    ["run.failed", { error: { code: "worker_lost" } }],
+  );
+  const kinds = (/** @type {any[]} */ some) => reduce(emptyView(), some).parts.map(({ kind }) => kind);
+  assert.deepEqual(kinds(lost.slice(0, 2)), ["text", "lost"]);
+  assert.deepEqual(kinds(lost), ["text"]);
+});
+
 test("what was open when a run ended is closed", () => {
   const view = reduce(
     emptyView(),

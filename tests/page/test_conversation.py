@@ -65,8 +65,15 @@ def test_markdown_is_laid_out(open_tab: OpenTab) -> None:
     expect(answer.locator(".box")).to_have_text(["☑", "☐"])
 
     tab.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    # It says so for a moment only.
+    answer.locator(".copy-code").evaluate(
+        """button => {
+            window.said = [];
+            new MutationObserver(() => said.push(button.textContent)).observe(button, {childList: true});
+        }"""
+    )
     answer.locator(".copy-code").click()
-    expect(answer.locator(".copy-code")).to_have_text("Copied")
+    tab.page.wait_for_function("() => said.includes('Copied')")
     assert "return 4 * cos(hours)" in tab.page.evaluate("navigator.clipboard.readText()")
 
 
@@ -141,11 +148,15 @@ def test_a_failed_run_says_why_and_can_be_tried_again(open_tab: OpenTab, stack: 
     assert (again["input"], again["retry_of"], first["retry_of"]) == (run["input"], run["id"], None)
 
 
-def test_a_run_that_has_spent_its_limit_is_tried_again_with_a_higher_one(open_tab: OpenTab, stack: Stack) -> None:
-    run = stack.run("cost 0.25; say 1 0.2; say 1 0.2", max_cost_usd=0.2)
+def test_a_run_that_has_spent_its_limit_is_tried_again_with_a_higher_one(
+    open_tab: OpenTab, stack: Stack, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    run = stack.run(f"cost 0.25; wait {gate}; say 1 0", max_cost_usd=0.2)
     assert stack.settled(run)["error"]["code"] == "budget_exceeded"
     tab = open_tab(thread=run["thread_id"])
     expect(tab.turn().locator(".outcome")).to_contain_text("It has used more than it may.")
+    gate.touch()
     tab.button("Try again with up to $0.40").click()
     expect(tab.turn().locator(".forks")).to_contain_text("2 / 2")
     tab.wait_for_end()
@@ -193,7 +204,7 @@ def test_a_branch_goes_on_from_an_earlier_answer(open_tab: OpenTab) -> None:
 
 def test_a_turn_says_what_it_took(open_tab: OpenTab) -> None:
     tab = open_tab()
-    tab.send("say 1 0; cost 0.25")
+    tab.send("say 1 0.2; cost 0.25")
     tab.wait_for_end()
     expect(tab.turn().locator("footer small")).to_have_text(re.compile(r"^script · [\d.]+ s · 1 token · \$0\.25$"))
 
@@ -205,7 +216,11 @@ def test_nothing_moves_under_who_reads_further_up(open_tab: OpenTab, tmp_path: P
     tab.send(f"print {b64(lines)}; wait {gate}; print {b64(lines)}; say 1 0")
     expect(tab.turn()).to_contain_text("Line 99")
     log = tab.page.locator(".log")
-    assert log.evaluate("log => log.scrollHeight - log.scrollTop - log.clientHeight") < 5
+    # A font that comes late moves every line.
+    tab.page.wait_for_function("() => document.fonts.status === 'loaded'")
+    tab.page.wait_for_function(
+        "log => log.scrollHeight - log.scrollTop - log.clientHeight < 5", arg=log.element_handle()
+    )
     log.evaluate("log => log.scrollTop = 900")
     expect(tab.button("To the end")).to_be_visible()
     before = tab.page.get_by_text("Line 30", exact=True).bounding_box()
@@ -216,6 +231,24 @@ def test_nothing_moves_under_who_reads_further_up(open_tab: OpenTab, tmp_path: P
     assert log.evaluate("log => log.scrollHeight - log.scrollTop - log.clientHeight") < 5
 
 
+def test_who_goes_up_just_when_the_page_has_gone_down_stays_there(open_tab: OpenTab) -> None:
+    tab = open_tab()
+    tab.say("\n\n".join(f"Line {n}" for n in range(100)))
+    log = tab.page.locator(".log")
+    tab.page.wait_for_function("() => document.fonts.status === 'loaded'")
+    # What was observed later is told later: the page has followed, and no event has told of that yet.
+    log.evaluate("""log => new Promise(done => {
+        const more = document.createElement("div");
+        more.style.height = "2000px";
+        let times = 0;
+        new ResizeObserver(() => {
+            if (++times === 1) setTimeout(() => log.firstElementChild.append(more));
+            else done(log.scrollTop -= 900);
+        }).observe(log.firstElementChild);
+    })""")
+    expect(tab.button("To the end")).to_be_visible()
+
+
 def test_ten_thousand_events_are_shown_within_a_second(open_tab: OpenTab, stack: Stack) -> None:
     run = stack.run("chatter 5000")
     assert stack.settled(run, 60)["last_seq"] > 10_000
@@ -223,19 +256,23 @@ def test_ten_thousand_events_are_shown_within_a_second(open_tab: OpenTab, stack:
     took = tab.page.evaluate(
         """async id => {
             const { Turn } = await import("/state/turn.js");
-            const begun = performance.now();
-            const run = await (await fetch(`/api/v1/runs/${id}`)).json();
-            const turn = new Turn(run, [], [], () => {});
-            await turn.load();
-            return [performance.now() - begun, turn.view.value.seq];
+            const took = [];
+            for (let time = 0; time < 5; time++) {
+                const begun = performance.now();
+                const run = await (await fetch(`/api/v1/runs/${id}`)).json();
+                const turn = new Turn(run, [], [], () => {});
+                await turn.load();
+                took.push([performance.now() - begun, turn.view.value.seq]);
+            }
+            return took;
         }""",
         run["id"],
     )
     tab.page.goto(f"{stack.url}/#{run['thread_id']}")
     expect(tab.turn()).to_contain_text("word4999")
-    assert took[1] > 10_000
-    # Two cores that three test processes share: a machine of its own takes a fifth of it.
-    assert took[0] < 2500, took
+    assert all(seq > 10_000 for _, seq in took)
+    # Two cores that three test processes share: the others may wait for them, one does not.
+    assert min(milliseconds for milliseconds, _ in took) < 1500, took
 
 
 def test_a_message_whose_receipt_was_lost_is_not_run_twice_when_it_is_sent_again(open_tab: OpenTab) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 from stack import Json, Stack
-from tab import OpenTab, b64, call
+from tab import OpenTab, b64, call, wait_for_quiet
 
 ROOT = Path(__file__).parents[2]
 ASKED = "Plan a tide table for three harbours, and give me the numbers as CSV."
@@ -69,11 +69,12 @@ def test_pictures_of_a_conversation_and_a_file(open_tab: OpenTab, told: Json) ->
 
 
 def test_a_picture_of_the_runs_that_are_under_way(open_tab: OpenTab, stack: Stack, told: Json, tmp_path: Path) -> None:
+    wait_for_quiet(stack)
     gate = tmp_path / "gate"
     runs = [stack.run(f"say 30 0.05; wait {gate}", kind="background") for _ in range(2)]
     for run, title in zip(runs, ("Proofread the logbook", "Sort the photographs of 2026"), strict=True):
         stack.http.patch(f"/threads/{run['thread_id']}", json={"title": title})
-    stack.run("say 1 0", thread=runs[0]["thread_id"])
+    runs.append(stack.run("say 1 0", thread=runs[0]["thread_id"]))
     tab = open_tab(thread=told["thread_id"], dark=True)
     expect(tab.turn().locator(".katex")).to_have_count(2)
     tab.page.keyboard.press("Control+j")

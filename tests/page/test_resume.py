@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from playwright.sync_api import expect
+from playwright.sync_api import BrowserContext, Route, expect
 from stack import Stack
-from tab import OpenTab
+from tab import OpenTab, call, wait_for_quiet
 from waiting import wait_for
 
 
@@ -32,8 +32,12 @@ def test_a_reload_and_a_second_tab_in_the_middle_miss_nothing_and_show_nothing_t
 
 
 def test_the_loss_of_the_web_tier_in_the_middle_loses_nothing(
-    open_tab: OpenTab, own_stack: Stack, tmp_path: Path
+    open_tab: OpenTab, context: BrowserContext, own_stack: Stack, tmp_path: Path
 ) -> None:
+    # On a busy machine the web tier may be away for longer than OFFLINE_AFTER_MS, which never come to their end here.
+    context.add_init_script(
+        "{ const begin = setTimeout; window.setTimeout = (act, ms) => ms === 4000 ? 0 : begin(act, ms); }"
+    )
     tab = open_tab(of=own_stack)
     gate = tmp_path / "gate"
     tab.send(f"say 20 0.05; wait {gate}; say 20 0.05")
@@ -117,3 +121,45 @@ def test_a_message_from_elsewhere_appears_in_an_open_thread(open_tab: OpenTab, s
     stack.run("say 2 0", thread=tab.thread)
     tab.wait_for_end(2)
     assert tab.answer(1) == "0 1"
+
+
+def test_what_the_feed_tells_while_a_thread_is_opened_is_not_forgotten(
+    open_tab: OpenTab, stack: Stack, tmp_path: Path
+) -> None:
+    wait_for_quiet(stack)
+    thread = stack.settled(stack.run("say 1 0"))["thread_id"]
+    tab = open_tab()
+
+    def answer_late(route: Route) -> None:
+        answer = route.fetch()
+        attached = stack.http.post(f"/threads/{thread}/files", files={"file": ("a.txt", b"hello")})
+        assert attached.status_code == 201
+        stack.run(f"wait {tmp_path / 'gate'}; say 2 0", thread=thread)
+        expect(tab.page.locator(".head-files .badge")).to_have_text("1")
+        expect(tab.page.locator(".tray-button .badge")).to_have_text("1")
+        route.fulfill(response=answer)
+
+    tab.page.route(f"**/threads/{thread}/artifacts?*", answer_late)
+    tab.page.goto(f"{stack.url}/#{thread}")
+    expect(tab.page.locator("article")).to_have_count(2)
+    expect(tab.page.locator(".head-files .badge")).to_have_text("1")
+    (tmp_path / "gate").touch()
+    tab.wait_for_end(2)
+    assert tab.answer(1) == "0 1"
+
+
+def test_a_log_that_cannot_be_read_is_read_a_little_later(open_tab: OpenTab, stack: Stack) -> None:
+    run = stack.settled(stack.run(f"{call('shell', 'a.txt')}; exit 3"))
+    tab = open_tab()
+    busy: list[str | None] = []
+
+    def fail(route: Route) -> None:
+        busy.append(tab.turn().get_attribute("aria-busy"))
+        route.abort()
+
+    tab.page.route(f"**/runs/{run['id']}/events?*", fail, times=1)
+    tab.page.goto(f"{stack.url}/#{run['thread_id']}")
+    tab.wait_for_end()
+    expect(tab.turn().locator("details")).to_have_count(1)
+    assert busy == ["true"]
+    tab.complaints.clear()  # the browser says that a request failed

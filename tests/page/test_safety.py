@@ -36,7 +36,7 @@ out.onclick = () => { location.href = "https://elsewhere.example/gone"; };
 </script>"""
 
 
-def test_what_agents_and_users_write_is_shown_and_does_nothing(open_tab: OpenTab) -> None:
+def test_a19_a20_what_agents_and_users_write_is_shown_and_does_nothing(open_tab: OpenTab) -> None:
     tab = open_tab()
     asked: list[str] = []
     tab.page.on("request", lambda request: asked.append(request.url))
@@ -45,6 +45,7 @@ def test_what_agents_and_users_write_is_shown_and_does_nothing(open_tab: OpenTab
     tab.wait_for_end()
     tab.page.locator(".artifact-open").click()
     expect(tab.page.locator(".page")).to_contain_text("bold")
+    expect(tab.page.locator("summary")).to_have_count(2)
     for summary in tab.page.locator("summary").all():
         summary.click()
 
@@ -68,7 +69,7 @@ def test_what_agents_and_users_write_is_shown_and_does_nothing(open_tab: OpenTab
     assert tab.page.evaluate("'hacked' in window") is False
 
 
-def test_html_in_titles_and_messages_is_text(open_tab: OpenTab) -> None:
+def test_a19_html_in_titles_and_messages_is_text(open_tab: OpenTab) -> None:
     tab = open_tab()
     tab.send(MISCHIEF, agent="demo")
     tab.wait_for_end()
@@ -82,7 +83,7 @@ def test_html_in_titles_and_messages_is_text(open_tab: OpenTab) -> None:
     assert tab.page.evaluate("'hacked' in window") is False
 
 
-def test_a_page_of_an_agent_reaches_neither_the_page_nor_the_api_nor_the_network(open_tab: OpenTab) -> None:
+def test_a15_a37_a_page_of_an_agent_reaches_neither_the_page_nor_the_api_nor_the_network(open_tab: OpenTab) -> None:
     tab = open_tab()
     outside: list[str] = []
 

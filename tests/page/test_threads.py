@@ -5,7 +5,7 @@ from pathlib import Path
 
 from playwright.sync_api import expect
 from stack import Stack
-from tab import OpenTab, b64
+from tab import OpenTab, b64, wait_for_quiet
 
 
 def test_a_thread_is_found_by_what_was_said_in_it(open_tab: OpenTab, stack: Stack) -> None:
@@ -42,7 +42,7 @@ def test_a_thread_is_renamed_deleted_and_brought_back(open_tab: OpenTab, stack: 
     item.hover()
     item.get_by_role("button", name="Delete").click()
     expect(item).to_have_count(0)
-    expect(tab.page.locator(".welcome")).to_be_visible()
+    expect(tab.page.locator(".welcome small")).to_contain_text("Agents work without a sandbox here")
     assert stack.http.get(f"/threads/{thread}").status_code == 404
     tab.button("Undo").click()
     expect(item).to_have_count(1)
@@ -53,6 +53,7 @@ def test_a_thread_is_renamed_deleted_and_brought_back(open_tab: OpenTab, stack: 
 def test_what_came_to_its_end_unseen_is_marked_until_it_is_seen(
     open_tab: OpenTab, stack: Stack, tmp_path: Path
 ) -> None:
+    wait_for_quiet(stack)
     gate = tmp_path / "gate"
     run = stack.run(f"wait {gate}; say 1 0")
     tab = open_tab()

@@ -5,10 +5,10 @@ from pathlib import Path
 
 from playwright.sync_api import expect
 from stack import Stack
-from tab import OpenTab
+from tab import OpenTab, wait_for_quiet
 from waiting import wait_for
 
-from longwick import approvals, runs
+from longwick import approvals, limits, runs
 from longwick.database import Database, Db
 
 # A notification that can be looked at: a browser without a screen shows none.
@@ -27,22 +27,24 @@ document.hasFocus = () => !window.away;
 
 
 def test_the_tray_shows_every_run_and_stops_it(open_tab: OpenTab, stack: Stack) -> None:
+    wait_for_quiet(stack)
     running = stack.run("Tell me slowly for 60 s about the sea", "demo", kind="background")
     waiting = stack.run("say 1 0", thread=running["thread_id"])
     tab = open_tab()
     expect(tab.page.locator(".tray-button .badge")).to_have_text("2")
     tab.page.keyboard.press("Control+j")
     tray = tab.page.locator(".tray")
-    row = tray.locator(".tray-run.running")
+    ours = tray.locator(".tray-run", has=tab.page.locator(f"a[href='#{running['thread_id']}']"))
+    row = ours.and_(tab.page.locator(".running"))
     expect(row).to_contain_text(
         re.compile(r"Working · demo · Background · for [\d.]+ s · last sign of life [\d.]+ s ago")
     )
-    expect(tray.locator(".tray-run.queued")).to_contain_text(re.compile(r"Waiting"))
+    expect(ours.and_(tab.page.locator(".queued"))).to_contain_text(re.compile(r"Waiting"))
     row.get_by_role("button", name=re.compile("^Stop")).click()
     expect(tray.get_by_text("Nothing is running.")).to_be_visible()
     assert stack.settled(running)["status"] == "cancelled"
     assert stack.settled(waiting)["status"] == "succeeded"
-    expect(tray.locator(".tray-run.cancelled")).to_be_visible()
+    expect(ours.and_(tab.page.locator(".cancelled"))).to_be_visible()
     tab.page.keyboard.press("Escape")
     expect(tray).to_be_hidden()
 
@@ -52,6 +54,7 @@ def test_who_is_away_and_wants_it_is_told_of_an_end_once_and_it_is_withdrawn_whe
 ) -> None:
     ended = stack.run("say 1 0")
     stack.settled(ended)
+    wait_for_quiet(stack)
     gate = tmp_path / "gate"
     tab = open_tab()
     tab.page.context.add_init_script(NOTIFICATIONS)
@@ -116,3 +119,31 @@ def test_a_question_of_an_agent_is_shown_whole_and_answered(open_tab: OpenTab, s
     assert statuses == {"allowed", "denied"}
     gate.touch()
     tab.wait_for_end()
+
+
+def test_what_is_used_is_shown_and_what_runs_out_says_what_to_do(open_tab: OpenTab, stack: Stack) -> None:
+    run = stack.settled(stack.run("cost 0.25"))
+    attached = stack.http.post(f"/threads/{run['thread_id']}/files", files={"file": ("a.txt", b"hello")})
+    assert attached.status_code == 201
+    used = stack.get("/usage")
+    record = Database(stack.environ["LONGWICK_DATABASE_URL"])
+    most = {"artifacts": used["artifacts"]["used"], "spend_usd_per_day": used["spend_usd_today"]["used"] / 0.9}
+    try:
+        record.write(lambda db: limits.make_exception(db, "local", most))
+        for width, dark in ((1280, False), (360, True)):
+            tab = open_tab(width=width, height=740, dark=dark)
+            tab.page.keyboard.press("Control+j")
+            shown = tab.page.locator(".usage")
+            expect(shown.locator(".full")).to_contain_text("Delete a conversation to make room.")
+            expect(shown.locator(".near")).to_contain_text(re.compile(r"Spent today.*of \$.*Nearly all"))
+            expect(shown.get_by_role("progressbar", name="Runs that wait")).to_be_visible()
+            assert tab.faults() == []
+            assert tab.too_wide() == []
+        record.write(lambda db: limits.end_exception(db, "local"))
+        tab = open_tab()
+        tab.page.keyboard.press("Control+j")
+        expect(tab.page.locator(".usage summary")).to_contain_text("today $")
+        expect(tab.page.locator(".usage li").first).to_be_hidden()
+    finally:
+        record.write(lambda db: limits.end_exception(db, "local"))
+        record.dispose()

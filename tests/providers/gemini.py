@@ -23,6 +23,9 @@ INPUT_TOKENS = 100
 class Gemini(Provider):
     """A model API for `GOOGLE_GEMINI_BASE_URL`."""
 
+    host = "127.0.0.2"
+    """In a sandbox, 127.0.0.1 is the agent's own; this is reached by the way out."""
+
     def answer(self, request: Request, reply: Reply) -> None:
         path = request.path.partition("?")[0]
         model, _, method = path.rpartition("/")[2].partition(":")

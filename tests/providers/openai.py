@@ -1,4 +1,4 @@
-"""A Responses API, as Codex speaks it; it streams only."""
+"""A Responses API, as Codex speaks it, and Chat Completions, as others do; they stream only."""
 
 import base64
 import json
@@ -22,10 +22,29 @@ class OpenAI(Provider):
             body = request.body
             offered = dict(_offered(body.get("tools") or []))
             _Stream(self, body["model"], offered, reply).play(answer(self._conversation(body, list(offered))))
+        elif request.method == "POST" and path == "/v1/chat/completions":
+            self._complete(request.body, reply)
         elif request.method == "GET" and path == "/v1/models":
             reply.json({"object": "list", "data": [], "models": []})
         else:
             reply.json(_error(404, f"there is no {request.method} {path}"), 404)
+
+    def _complete(self, body: Json, reply: Reply) -> None:
+        """Words only, and what they have used where that is asked for."""
+        messages = [Message(message["role"], [message["content"]]) for message in body["messages"]]
+        about: Json = {"id": f"chatcmpl_{next(self.ids):06}", "object": "chat.completion.chunk", "model": body["model"]}
+        said = 0
+        for piece in answer(Conversation(body["model"], "", messages, [], [], self.failures)):
+            if isinstance(piece, Text):
+                said += 1
+                reply.event({**about, "choices": [{"index": 0, "delta": {"content": piece.text}}]})
+        reply.event({**about, "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
+        if (body.get("stream_options") or {}).get("include_usage"):
+            details = {"prompt_tokens_details": {"cached_tokens": 20}}
+            used = {"prompt_tokens": INPUT_TOKENS, "completion_tokens": said, "total_tokens": INPUT_TOKENS + said}
+            reply.event({**about, "choices": [], "usage": {**used, **details}})
+        reply.event("[DONE]")
+        reply.end()
 
     def _conversation(self, body: Json, tools: list[str]) -> Conversation:
         images: list[tuple[str, int]] = []

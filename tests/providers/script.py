@@ -13,6 +13,7 @@ A prompt is a list of steps, separated by `;`:
                           says, as JSON, what the request holds: the earlier messages, the images with their bytes, …
     usage IN OUT          says that the answer has used so many tokens
     wait SECONDS          is silent; as the first step, before the answer begins
+    until FILE            is silent until that file exists, at most 60 s
     fail STATUS [TIMES]   is refused with that status, TIMES times (for ever where it is left out), then goes on
     cut | stall           the connection breaks; it stays open, silent
     refuse | limit        ends as a refusal; ends at the limit of tokens
@@ -23,9 +24,13 @@ broke off is not said again. Any other prompt is answered with itself.
 
 import json
 import re
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
+
+from waiting import POLL_SECONDS
 
 Json = dict[str, Any]
 
@@ -215,6 +220,8 @@ def _simple(verb: str, rest: str) -> list[Any]:
             return [verb, int(words[0]), int(words[1])]
         case "wait":
             return [verb, float(words[0])]
+        case "until":
+            return [verb, words[0]]
         case "fail":
             return [verb, int(words[0]), int(words[1]) if words[1:] else None]
         case "history" | "images" | "tools" | "system" | "model" | "cut" | "stall" | "refuse" | "limit" if not words:
@@ -255,6 +262,10 @@ def _played(conversation: Conversation, steps: list[list[Any]], done: int) -> It
                 yield Usage(step[1], step[2])
             case "wait":
                 yield Pause(step[1])
+            case "until":
+                give_up = time.monotonic() + 60
+                while not Path(step[1]).exists() and time.monotonic() < give_up:
+                    yield Pause(POLL_SECONDS)
             case "fail":
                 key = json.dumps([steps, block])
                 failed = conversation.failures.get(key, 0)

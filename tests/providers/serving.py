@@ -36,6 +36,8 @@ class Request:
 class Provider:
     """A model API on loopback. Enter it to start, leave it to end it; tests read `requests`."""
 
+    host = "127.0.0.1"
+
     def __init__(self) -> None:
         self.requests: list[Request] = []
         self.failures: dict[str, int] = {}
@@ -49,7 +51,7 @@ class Provider:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
+        return f"http://{self.host}:{self._server.server_address[1]}"
 
     @property
     def asked(self) -> list[Request]:
@@ -85,7 +87,7 @@ class Provider:
             def log_message(self, *args: Any) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = ThreadingHTTPServer((self.host, 0), Handler)
         threading.Thread(target=self._server.serve_forever, args=(0.05,), name="provider", daemon=True).start()
         return self
 
@@ -104,9 +106,9 @@ class Reply:
         self._over = over
         self.begun = False
 
-    def json(self, body: Json, status: int = 200) -> None:
+    def json(self, body: Json, status: int = 200, **headers: str) -> None:
         data = json.dumps(body).encode()
-        self._head(status, {"Content-Type": "application/json", "Content-Length": str(len(data))})
+        self._head(status, {"Content-Type": "application/json", "Content-Length": str(len(data)), **headers})
         if self._handler.command != "HEAD":
             self._handler.wfile.write(data)
 

@@ -6,6 +6,7 @@ import httpx2
 import pytest
 from providers.anthropic import Anthropic
 from providers.script import Call, Conversation, Failure, Message, Pause, Piece, Stop, Text, answer, parse
+from waiting import wait_for
 
 
 def asked(*messages: Message) -> Conversation:
@@ -100,4 +101,4 @@ def test_a_provider_notes_who_hung_up_and_where_it_broke_off() -> None:
             next(stream.iter_lines())
         with pytest.raises(httpx2.TransportError):
             http.post(f"{provider.url}/v1/messages", json=body("say 1; cut"))
-    assert [request.ended for request in provider.asked] == ["abandoned", "broken"]
+        wait_for(lambda: [request.ended for request in provider.asked] == ["abandoned", "broken"], what="both ends")

@@ -5,9 +5,12 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
-from documented import Documented, Serve
+from documented import Serve, is_documented
+from processes import unheard_port
 from starlette.testclient import TestClient
 
+from longwick import broadcast, queue
+from longwick.queue import celery_app
 from longwick.settings import Settings
 from web.app import create_app
 
@@ -20,9 +23,8 @@ def serve() -> Iterator[Serve]:
     with ExitStack() as stack:
 
         def start(settings: Settings) -> TestClient:
-            app = create_app(settings)
-            client = stack.enter_context(TestClient(app, base_url=BASE, raise_server_exceptions=False))
-            client.event_hooks = {"response": [Documented(app.openapi())]}
+            client = stack.enter_context(TestClient(create_app(settings), base_url=BASE, raise_server_exceptions=False))
+            client.event_hooks = {"response": [is_documented]}
             return client
 
         yield start
@@ -42,8 +44,14 @@ def frozen_port() -> Iterator[int]:
 
 
 @pytest.fixture
-def closed_port() -> int:
-    """A port of loopback on which nobody listens."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-    return port
+def closed_port() -> Iterator[int]:
+    """A port of loopback on which nobody listens, nor can while the test runs."""
+    with unheard_port() as port:
+        yield port
+
+
+@pytest.fixture
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waits for Redis: what it does not take in half a second is dropped by design, and a busy machine may hold it."""
+    monkeypatch.setattr(broadcast, "TIMEOUT_SECONDS", 30)
+    monkeypatch.setattr(queue, "celery_app", lambda url, socket_timeout: celery_app(url, socket_timeout=30))

@@ -37,7 +37,9 @@ def refused(client: TestClient, **asked: str) -> tuple[int, str, str]:
     return answer.status_code, answer.json()["code"], answer.json()["detail"]
 
 
-def test_a_model_that_the_agent_has_is_taken_and_another_is_refused_with_those_there_are(client: TestClient) -> None:
+def test_a30_a_model_that_the_agent_has_is_taken_and_no_other(
+    client: TestClient,
+) -> None:
     status, code, words = refused(client, agent="mine", model="huge")
     assert (status, code) == (422, "unknown_model")
     assert "only large, small" in words

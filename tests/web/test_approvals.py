@@ -122,17 +122,20 @@ def deliver(database: Database, run: Run, given: Input) -> None:
     database.write(lambda db: steering.deliver(db, fresh(database, run), given))
 
 
-def test_whether_the_agent_has_it_already_is_said(steered: TestClient, database: Database) -> None:
+def test_whether_the_agent_has_it_already_is_said(
+    steered: TestClient, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = spawned_run(database, agent="listener")
     answer = say(steered, run, input="Later.")
     assert (answer.status_code, answer.json()["delivered"]) == (202, False)
+    monkeypatch.setattr("web.routes.runs.DELIVERY_SECONDS", 60)
     with ThreadPoolExecutor(1) as pool:
         telling = pool.submit(say, steered, run, input="Now.")
         wait_for(lambda: len(waiting(database, run)) == 2, what="both")
         later, now = waiting(database, run)
         deliver(database, run, later)
         deliver(database, run, now)
-        told = telling.result(10)
+        told = telling.result(70)
     assert told.json() == {"delivered": True, "message_id": now.message_id}
     assert (later.text, now.text) == ("Later.", "Now.")
 

@@ -73,7 +73,7 @@ def test_a_file_is_described_and_listed_newest_first(client: TestClient, databas
         assert ([artifact["id"] for artifact in page["data"]], page["has_more"]) == ([first.id], False)
 
 
-def test_the_bytes_come_with_what_keeps_them_from_doing_harm(client: TestClient, save: Save) -> None:
+def test_a15_the_bytes_come_with_what_keeps_them_from_doing_harm(client: TestClient, save: Save) -> None:
     answer = client.get(content(save()))
     assert (answer.status_code, answer.content) == (200, TEXT)
     assert answer.headers["content-type"] == "text/plain; charset=utf-8"
@@ -100,7 +100,7 @@ def test_the_bytes_come_with_what_keeps_them_from_doing_harm(client: TestClient,
     ],
 )
 @ON_SQLITE
-def test_a_browser_shows_safe_types_only(client: TestClient, save: Save, media_type: str, kind: str) -> None:
+def test_a15_a_browser_shows_safe_types_only(client: TestClient, save: Save, media_type: str, kind: str) -> None:
     artifact = save(media_type=media_type)
     answer = client.get(content(artifact))
     assert answer.headers["content-type"].startswith(media_type)

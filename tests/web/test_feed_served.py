@@ -1,6 +1,5 @@
 """The feed as `longwick-web` serves it: in time, without Redis, and not a moment longer than its process."""
 
-import json
 import signal
 import time
 import urllib.request
@@ -10,8 +9,7 @@ import pytest
 from documented import Serve
 from processes import Launch, Process
 from scene import queued_run
-from served import serve_web
-from watching import Json
+from served import read_frame, serve_web
 
 from longwick.database import Database
 from longwick.settings import Settings
@@ -22,16 +20,6 @@ NO_REDIS = "redis://127.0.0.1:1/0"
 
 def open_feed(url: str) -> Any:
     return urllib.request.urlopen(f"{url}{API}/feed", timeout=20)
-
-
-def read_frame(stream: Any) -> Json:
-    """The next frame, of whole lines as they stand in the stream."""
-    while (line := stream.readline()) == b": ping\n":
-        pass
-    assert line.startswith(b"data: "), line
-    assert stream.readline() == b"\n"
-    found: Json = json.loads(line.removeprefix(b"data: "))
-    return found
 
 
 def serve_without_redis(launch: Launch, settings: Settings) -> tuple[Process, str]:
@@ -59,11 +47,10 @@ def test_a_server_that_stops_ends_its_feeds_at_once(launch: Launch, settings: Se
     process, url = serve_without_redis(launch, settings)
     with open_feed(url) as stream:
         read_frame(stream)
-        told_at = time.monotonic()
         process.send(signal.SIGTERM)
         assert stream.readline() == b""
     process.wait()
-    assert time.monotonic() - told_at < 4
+    assert "timeout graceful shutdown exceeded" not in process.output
     assert "Traceback" not in process.output
 
 

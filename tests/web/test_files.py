@@ -154,7 +154,7 @@ def test_only_this_route_takes_so_much(client: TestClient, settings: Settings, t
 @pytest.mark.parametrize(
     "name", ["../a.txt", "/etc/passwd", "a/../b", "a\\b", ".", "..", "a\u202etxt.exe", " a", "x" * 256, "a\x1bb"]
 )
-def test_a_name_that_no_file_should_have_is_refused(
+def test_a11_a_name_that_no_file_should_have_is_refused(
     client: TestClient, settings: Settings, thread_id: str, name: str
 ) -> None:
     refused = send(client, thread_id, part(disposition=f'name="file"; filename="{name}"') + b"--b--\r\n")

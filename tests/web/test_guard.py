@@ -60,7 +60,7 @@ def test_two_hosts_are_none(client: TestClient) -> None:
     ],
 )
 @pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS"])
-def test_a_page_of_another_origin_is_refused(client: TestClient, origin: str, method: str) -> None:
+def test_a4_a_page_of_another_origin_is_refused(client: TestClient, origin: str, method: str) -> None:
     refused = client.request(method, f"{API}/threads", headers={"origin": origin})
     assert (refused.status_code, refused.json()["code"]) == (403, "forbidden")
     assert "access-control-allow-origin" not in refused.headers
@@ -79,14 +79,14 @@ def test_our_own_page_is_not(client: TestClient, origin: str) -> None:
 
 
 @pytest.mark.parametrize("site", ["cross-site", "same-site"])
-def test_another_site_may_change_nothing(client: TestClient, site: str) -> None:
+def test_a23_another_site_may_change_nothing(client: TestClient, site: str) -> None:
     assert client.post(f"{API}/threads", headers={"sec-fetch-site": site}).status_code == 403
     # Following a link from there is fine.
     assert client.get("/", headers={"sec-fetch-site": site}).status_code == 200
 
 
 @pytest.mark.parametrize("media_type", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data"])
-def test_a_body_of_a_plain_form_is_refused(client: TestClient, media_type: str) -> None:
+def test_a23_a_body_of_a_plain_form_is_refused(client: TestClient, media_type: str) -> None:
     """What a page of another origin may send without asking."""
     refused = client.post(f"{API}/runs", content=b'{"input": "hello"}', headers={"content-type": media_type})
     assert (refused.status_code, refused.json()["code"]) == (415, "unsupported_media_type")

@@ -5,7 +5,6 @@ import re
 import signal
 import socket
 import sys
-import time
 import urllib.request
 
 import pytest
@@ -70,9 +69,8 @@ def test_f19_it_stops_at_once_although_a_stream_is_open(
         assert stream.readline() == b"id: 1\n"
         assert json.loads(stream.readline().removeprefix(b"data: "))["type"] == "run.queued"
         assert stream.readline() == b"\n"
-        told_at = time.monotonic()
         process.send(number)
         assert stream.readline() == b""
     process.wait()
-    assert time.monotonic() - told_at < 4
+    assert "timeout graceful shutdown exceeded" not in process.output
     assert "Traceback" not in process.output

@@ -18,12 +18,15 @@ from longwick.events import Batch, Event, EventType
 from longwick.kinds import RunStatus
 from longwick.models import Run
 from longwick.outcomes import Outcome
+from longwick.passes import Hold
+from longwick.seals import find_key, sealed
 from web import hub as hub_module
 from web import stream as stream_module
 from web.hub import VIEWER_BYTES, Hub, Live, Viewer
+from web.presence import Presence
 from web.stream import HEARTBEAT, EventStream, frames
 
-SECONDS = 20
+SECONDS = 60
 
 
 def in_loop(story: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -76,7 +79,7 @@ def test_a_finished_run_is_replayed_from_any_position_and_ends(database: Databas
 
 def test_what_is_committed_while_a_viewer_watches_reaches_it_live(database: Database, redis_url: str) -> None:
     run = running_run(database)
-    with Publisher(redis_url) as publisher:
+    with Publisher(redis_url, database) as publisher:
         database.after_commit = publisher.publish
 
         async def story() -> None:
@@ -93,16 +96,19 @@ def test_what_is_committed_while_a_viewer_watches_reaches_it_live(database: Data
 def test_lost_doubled_and_disordered_copies_change_nothing(database: Database, redis_url: str) -> None:
     run = running_run(database)
     chance = random.Random(7)
+    key, channel = database.read(find_key), run_channel(run.id)
     with redis.Redis.from_url(redis_url) as client:
         kept: list[Batch] = []
 
         def careless(announced: list[Any]) -> None:
             for batch in announced:
+                if not isinstance(batch, Batch):
+                    continue
                 kept.append(batch)
                 if chance.random() < 0.3:
                     continue
                 for told in [batch, *chance.sample(kept, min(len(kept), chance.choice([0, 0, 3])))]:
-                    client.publish(run_channel(run.id), encode(told))
+                    client.publish(channel, sealed(key, channel, encode(told)))
 
         database.after_commit = careless
 
@@ -118,6 +124,49 @@ def test_lost_doubled_and_disordered_copies_change_nothing(database: Database, r
                     assert await reading == whole
 
         in_loop(story)
+
+
+def test_a28_a_forged_live_copy_is_shown_to_nobody(database: Database, redis_url: str) -> None:
+    """Whoever can write to Redis knows the channels, the form of the messages, and what was told before."""
+    run, other = running_run(database), running_run(database)
+    channel, key = run_channel(run.id), database.read(find_key)
+    heard: list[bytes] = []
+
+    def tell(announced: list[Any]) -> None:
+        for batch in (each for each in announced if isinstance(each, Batch)):
+            heard.append(sealed(key, run_channel(batch.run_id), encode(batch)))
+            client.publish(run_channel(batch.run_id), heard[-1])
+
+    def lie(first: int, last: int, *, terminal: bool = False) -> bytes:
+        line = f'{{"seq":{first},"run_id":"{run.id}","type":"message.delta","data":{{"text":"a lie"}}}}'
+        return encode(Batch(run.id, first, last, line, terminal))
+
+    async def story() -> None:
+        async with Hub(redis_url, database) as hub:
+            reading = asyncio.create_task(read_all(frames(hub, database, OWNER, run.id, 0)))
+            for n in range(3, 30):
+                await asyncio.to_thread(write, database, other, "elsewhere")
+                stolen = heard[-1]
+                for forged in [
+                    lie(n, n),
+                    lie(n, 2**40),
+                    lie(n, n, terminal=True),
+                    b"0" * 64 + b" " + lie(n, n),
+                    sealed(b"", channel, lie(n, n)),
+                    stolen,
+                    heard[0],
+                    b"\xff",
+                    b"",
+                ]:
+                    assert await asyncio.to_thread(client.publish, channel, forged) <= 1
+                await asyncio.to_thread(write, database, run, f"{n}")
+            await asyncio.to_thread(settle, database, run)
+            assert await reading == log_of(database, run)
+
+    with redis.Redis.from_url(redis_url) as client:
+        database.after_commit = tell
+        in_loop(story)
+    assert "a lie" not in str(log_of(database, run))
 
 
 def test_without_redis_a_stream_follows_the_record(database: Database) -> None:
@@ -137,7 +186,7 @@ def test_f28_a_subscription_that_was_cut_is_made_again_and_nothing_is_missed(
     database: Database, redis_url: str
 ) -> None:
     run = running_run(database)
-    with Publisher(redis_url) as publisher, redis.Redis.from_url(redis_url) as client:
+    with Publisher(redis_url, database) as publisher, redis.Redis.from_url(redis_url) as client:
         database.after_commit = publisher.publish
 
         async def story() -> None:
@@ -167,7 +216,7 @@ def test_f43_a_slow_viewers_buffer_is_bounded_and_it_reads_the_record_instead() 
 
 def test_a_batch_too_large_for_pub_sub_comes_from_the_record(database: Database, redis_url: str) -> None:
     run = running_run(database)
-    with Publisher(redis_url) as publisher:
+    with Publisher(redis_url, database) as publisher:
         database.after_commit = publisher.publish
 
         async def story() -> None:
@@ -255,7 +304,8 @@ def test_f43_a_client_that_takes_nothing_is_let_go(
 
     async def story() -> None:
         async with Hub(redis_url, database) as hub:
-            await EventStream(frames(hub, database, OWNER, run.id, 0))({"type": "http"}, receive, send)
+            stream = EventStream(frames(hub, database, OWNER, run.id, 0), Presence(database), Hold())
+            await stream({"type": "http"}, receive, send)
             assert started.is_set()
             assert hub._viewers == {}
 

@@ -103,7 +103,7 @@ def test_what_is_compressed_already_is_not_compressed_again(client: TestClient, 
 
 
 @ON_SQLITE
-def test_names_are_safe_and_each_is_there_once(client: TestClient, thread_id: str, attach: Attach) -> None:
+def test_a11_names_are_safe_and_each_is_there_once(client: TestClient, thread_id: str, attach: Attach) -> None:
     names = ["C:evil.txt", "C_evil.txt", "a.txt", "A.TXT", "Makefile", "makefile", "x.d/readme", "X.D/README"]
     for name in names:
         attach(name, name.encode())

@@ -72,6 +72,7 @@ def parts(
             database_url=database_url,
             redis_url=valkey.url,
             agents_file=agents_file,
+            sandbox="none",
             beat_seconds=0.2,
             lease_seconds=6.0,
             sweep_seconds=0.1,

@@ -16,31 +16,37 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
+import httpx2
 import pytest
-from scene import OWNER, new_thread, queued_run
+from scene import NOON, OWNER, new_thread, queued_run, running_run
 from sqlalchemy import func, select
 from waiting import wait_for
 
-from longwick import artifacts, cancellation, events, leases, runs, threads
+from longwick import artifacts, cancellation, events, leases, limits, runs, spending, threads
 from longwick.database import Db
 from longwick.errors import StorageFull, Unavailable
 from longwick.events import TERMINAL_EVENTS, Event
 from longwick.kinds import OnWorkerLost, Role, RunStatus
 from longwick.leases import Held
 from longwick.models import AgentSession, Artifact, Message, Run, Thread
+from longwick.outcomes import Outcome
+from longwick.patience import Alive
 from longwick.profiles import Profile
 from longwick.storage import Batch, Incoming, Stored
 from longwick.transcript import Transcript
 from longwick.unlisted import Listed
 from worker import ending as ending_module
-from worker import execute as execute_module
 from worker import process as process_module
 from worker import workspace as workspace_module
 from worker.agents import End
 from worker.agents.jsonl import JsonLines
+from worker.cli import Overlong
+from worker.conversation import DAY_IS_SPENT
 from worker.execute import execute
 from worker.keeper import Stop
 from worker.parts import Parts
+from worker.passes import Pass
+from worker.process import CliProcess
 from worker.strays import adopt_orphans
 
 EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
@@ -257,7 +263,7 @@ def world(parts: Parts) -> Iterator[World]:
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody is waited for longer than a moment."""
     monkeypatch.setattr(ending_module, "PATIENCE_SECONDS", 0.2)
-    monkeypatch.setattr(execute_module, "TICK_SECONDS", 0.1)
+    monkeypatch.setattr(ending_module, "LOOK_SECONDS", 0.1)
 
 
 @pytest.fixture
@@ -300,10 +306,10 @@ def test_f38_a_hint_that_came_twice_starts_one_agent(world: World) -> None:
     run_id = world.ask("stops_politely")
     first = world.begin(run_id)
     world.wait_until_it_says(run_id, "Working")
-    assert world.begin(run_id).result(5) is None
+    assert world.begin(run_id).result(30) is None
     world.cancel(run_id)
-    first.result(10)
-    assert world.begin(run_id).result(5) is None
+    first.result(30)
+    assert world.begin(run_id).result(30) is None
     assert world.ended(run_id).run.attempt == 1
 
 
@@ -581,6 +587,17 @@ def test_a_program_that_cannot_be_executed_is_told_like_one_that_cannot_be_start
     assert world.run("other").run.error_code == "spawn_failed"
 
 
+def test_an_agent_that_says_what_is_said_of_those_tells_no_secrets_either(world: World) -> None:
+    secret = "hunter2-and-no-other"
+    said = 'echo "setpriv: $SECRET $(printf %070000d 0)" >&2; echo "setpriv: $SECRET" >&2; exit 127'
+    for words in (said, said.partition("; ")[2]):
+        with_agent(world, Profile(adapter="jsonl", command=["sh", "-c", words], env={"SECRET": secret}))
+        _, message = world.run("other").error
+        assert message.endswith(("[removed]", "[removed]."))
+        assert secret not in message
+        assert len(message) < 3000
+
+
 def test_an_agent_may_have_a_path_of_its_own(world: World, tmp_path: Path) -> None:
     (tmp_path / "bin").mkdir()
     shutil.copy("/bin/echo", tmp_path / "bin" / "answer")
@@ -595,8 +612,8 @@ def test_an_agent_may_have_a_path_of_its_own(world: World, tmp_path: Path) -> No
 
 @pytest.mark.usefixtures("impatient")
 def test_a_run_that_takes_too_long_is_ended(world: World) -> None:
-    story = world.run("talks_for_ever", timeout_seconds=0.5)
-    assert story.error == ("timeout", "The agent was not done after 0.5 s.")
+    story = world.run("talks_for_ever", timeout_seconds=5.0)
+    assert story.error == ("timeout", "The agent was not done after 5 s.")
     assert story.answer is not None
     assert story.answer[0].startswith("and and ")
     assert story.answer[1]
@@ -612,14 +629,22 @@ def test_f8_a_run_that_is_silent_for_too_long_is_ended(mode: str, world: World) 
 
 
 @pytest.mark.usefixtures("impatient")
-def test_a_long_line_that_is_still_coming_is_no_silence(world: World, tmp_path: Path) -> None:
+def test_a_long_line_that_is_still_coming_is_no_silence(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = CliProcess._read_stdout
+
+    def read_late(self: CliProcess) -> list[bytes | Overlong]:
+        # As if every piece had been long in coming, but none for too long.
+        self.heard_at -= 6.0
+        return whole(self)
+
+    monkeypatch.setattr(CliProcess, "_read_stdout", read_late)
     program = (
         "import sys, time\n"
         "for _ in range(20): sys.stdout.write(' ' * 99); sys.stdout.flush(); time.sleep(0.05)\n"
         'print(\'{"type": "result"}\')'
     )
     with_agent(world, Profile(adapter="jsonl", command=[sys.executable, "-I", "-c", program]))
-    assert world.run("other", idle_timeout_seconds=0.5).error == (None, "")
+    assert world.run("other", idle_timeout_seconds=10.0).error == (None, "")
 
 
 @pytest.mark.usefixtures("impatient")
@@ -665,14 +690,30 @@ def test_a_bug_of_ours_ends_the_run_as_an_internal_error(world: World, monkeypat
     ],
 )
 @pytest.mark.usefixtures("impatient")
-def test_f9_a_cancelled_run_stops_its_agent_in_the_politest_way_that_works(mode: str, said: str, world: World) -> None:
+def test_f9_a_cancelled_run_stops_its_agent_in_the_politest_way_that_works(
+    mode: str, said: str, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = CliProcess.interrupt
+
+    def be_patient() -> None:
+        # It has last words, on a busy machine, too.
+        monkeypatch.setattr(ending_module, "PATIENCE_SECONDS", 30.0)
+
+    def interrupt(self: CliProcess) -> None:
+        be_patient()
+        whole(self)
+
+    if mode == "stops_when_interrupted":
+        monkeypatch.setattr(CliProcess, "interrupt", interrupt)
+    elif mode != "is_stubborn":
+        be_patient()
     run_id = world.ask(mode)
     future = world.begin(run_id)
     world.wait_until_it_says(run_id, "Working")
     world.cancel(run_id)
     assert world.look(run_id).sessions_open == 0
     world.cancel(run_id)
-    future.result(5)
+    future.result(30)
     story = world.ended(run_id, rewritten=mode.startswith("finishes"))
     assert story.run.status is RunStatus.CANCELLED
     assert story.error == (None, "")
@@ -681,14 +722,15 @@ def test_f9_a_cancelled_run_stops_its_agent_in_the_politest_way_that_works(mode:
     assert processes(run_id) == []
 
 
-def test_a_polite_agent_is_stopped_without_a_signal(world: World) -> None:
+def test_a_polite_agent_is_stopped_without_a_signal(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """The wait for the next, ruder step is far longer than this takes."""
     assert ending_module.PATIENCE_SECONDS >= 5
+    monkeypatch.setattr(ending_module, "PATIENCE_SECONDS", 60.0)
     run_id = world.ask("stops_politely")
     future = world.begin(run_id)
     world.wait_until_it_says(run_id, "Working")
     world.cancel(run_id)
-    future.result(3)
+    future.result(30)
     assert world.ended(run_id).run.status is RunStatus.CANCELLED
 
 
@@ -698,7 +740,7 @@ def test_a_worker_that_stops_ends_its_runs_and_says_so(world: World) -> None:
     future = world.begin(run_id)
     world.wait_until_it_says(run_id, "Working")
     world.parts.keeper.stop_all(Stop.WORKER_SHUTDOWN)
-    future.result(5)
+    future.result(30)
     story = world.ended(run_id)
     assert story.run.error_code == "worker_shutdown"
     assert story.answer == ("Working", True)
@@ -712,7 +754,7 @@ def test_a_cancelled_run_stays_cancelled_when_its_worker_stops_too(world: World)
     world.wait_until_it_says(run_id, "Working")
     world.cancel(run_id)
     world.parts.keeper.stop_all(Stop.WORKER_SHUTDOWN)
-    future.result(5)
+    future.result(30)
     assert world.ended(run_id).run.status is RunStatus.CANCELLED
 
 
@@ -721,11 +763,11 @@ def test_a_run_that_may_be_started_again_goes_on_where_a_worker_stopped(world: W
     future = world.begin(run_id)
     world.wait_until_it_says(run_id, "One,")
     world.parts.keeper.stop_all(Stop.WORKER_SHUTDOWN)
-    assert future.result(5) is None
+    assert future.result(30) is None
     story = world.look(run_id)
     assert (story.run.status, story.run.attempt, story.held, story.sessions_open) == (RunStatus.QUEUED, 1, [], 0)
     assert processes(run_id) == []
-    world.begin(run_id).result(10)
+    world.begin(run_id).result(30)
     story = world.ended(run_id)
     assert story.kinds[2:] == [
         "message.started",
@@ -756,7 +798,7 @@ def test_a_run_is_handed_back_as_soon_as_the_record_takes_it(world: World, monke
     future = world.begin(run_id)
     world.wait_until_it_says(run_id, "One,")
     world.parts.keeper.stop_all(Stop.WORKER_SHUTDOWN)
-    future.result(10)
+    future.result(30)
     assert world.look(run_id).run.status is RunStatus.QUEUED
 
 
@@ -767,7 +809,7 @@ def test_a_long_text_of_a_run_that_is_handed_back_is_kept_elsewhere(world: World
     future = world.begin(run_id)
     wait_for(lambda: len(world.look(run_id).shown) == 300_000)
     world.parts.keeper.stop_all(Stop.WORKER_SHUTDOWN)
-    future.result(5)
+    future.result(30)
     story = world.look(run_id)
     assert story.run.status is RunStatus.QUEUED
     assert world.value(story.only("message.completed")) == "x" * 300_000
@@ -797,22 +839,35 @@ def test_an_agent_that_prints_more_than_it_may_is_ended_and_what_it_said_until_t
     assert story.answer == (story.shown, True)
 
 
-def test_f7_a_run_has_succeeded_at_its_result_though_its_agent_never_exits(world: World) -> None:
+def test_f7_a_run_has_succeeded_at_its_result_though_its_agent_never_exits(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gateway, passes = world.parts.gateway, list[Pass]()
+    whole = gateway.issue
+
+    def issue(profile: Profile) -> Pass:
+        passes.append(whole(profile))
+        return passes[-1]
+
+    monkeypatch.setattr(gateway, "issue", issue)
     run_id = world.ask("lingers")
     future = world.begin(run_id)
     world.wait_until_settled(run_id)
     assert not future.done()
     assert len(processes(run_id)) == 1
     assert world.look(run_id).run.status is RunStatus.SUCCEEDED
+    answer = httpx2.post(f"{gateway.url}/openai/v1/responses", headers={"authorization": f"Bearer {passes[0].token}"})
+    assert answer.status_code == 401, "it can use models of which nobody takes note"
     # A worker that is told to stop does not wait for it.
     world.parts.draining.set()
-    future.result(3)
+    assert ending_module.LINGER_SECONDS > 20
+    future.result(15)
     assert world.ended(run_id).answer == ("Done.", False)
     assert processes(run_id) == []
 
 
 def test_an_agent_that_never_exits_is_ended_after_a_while(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(execute_module, "LINGER_SECONDS", 0.3)
+    monkeypatch.setattr(ending_module, "LINGER_SECONDS", 0.3)
     story = world.run("lingers")
     assert story.answer == ("Done.", False)
     assert processes(story.run.id) == []
@@ -856,16 +911,16 @@ def test_nothing_that_an_agent_started_outlives_its_run(mode: str, world: World)
     assert story.run.status is RunStatus.SUCCEEDED
     pids = [int(pid) for pid in (story.run.output_text or "").split()]
     assert pids
-    wait_for(lambda: not any(map(alive, pids)), 1.0, "the end of what it left behind")
+    wait_for(lambda: not any(map(alive, pids)), what="the end of what it left behind")
 
 
 @pytest.mark.usefixtures("adopting")
 def test_f10_a_daemon_that_holds_the_output_open_does_not_hold_up_the_run(world: World) -> None:
     began = time.monotonic()
     story = world.run("has_a_chatty_daemon")
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 25
     assert story.run.error_code == "no_result"
-    wait_for(lambda: not processes(story.run.id), 1.0, "the end of the daemon")
+    wait_for(lambda: not processes(story.run.id), what="the end of the daemon")
 
 
 @pytest.mark.usefixtures("adopting", "impatient")
@@ -882,9 +937,9 @@ def test_a_daemon_ends_with_its_run_however_that_ends(how: str, world: World, mo
         world.cancel(run_id)
     else:
         monkeypatch.setattr(ending_module.Ending, "next_step_in", lambda *_: 1 / 0)
-    future.result(10)
+    future.result(30)
     try:
-        wait_for(lambda: not alive(pid), 1.0, "the end of the daemon")
+        wait_for(lambda: not alive(pid), what="the end of the daemon")
     finally:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
@@ -1014,7 +1069,7 @@ def test_files_are_saved_of_a_run_that_failed_but_not_of_one_that_was_cancelled(
     future = world.begin(run_id)
     world.wait_until_it_says(run_id, "W")
     world.cancel(run_id)
-    future.result(5)
+    future.result(30)
     assert world.ended(run_id).files == []
 
 
@@ -1035,10 +1090,16 @@ class Slow:
     def incoming(self, *, limit: int) -> AbstractContextManager[Incoming]:
         return self._parts.storage.incoming(limit=limit)
 
-    def put(self, chunks: Iterable[bytes], *, limit: int) -> Stored:
+    def put(self, chunks: Iterable[bytes], *, limit: int, alive: Alive | None = None) -> Stored:
         (hold,) = self._parts.keeper.holds()
         began = hold.renewed_at
-        wait_for(lambda: hold.renewed_at > began, 2.0, "a beat")
+
+        def beaten() -> bool:
+            assert alive
+            alive()
+            return hold.renewed_at > began
+
+        wait_for(beaten, what="a beat")
         return self._parts.storage.put(chunks, limit=limit)
 
     def batch(self, alive: Callable[[], None]) -> AbstractContextManager[Batch]:
@@ -1070,7 +1131,7 @@ class Full:
     def batch(self, alive: Callable[[], None]) -> AbstractContextManager[Batch]:
         raise StorageFull("no space is left for files")
 
-    def put(self, chunks: Iterable[bytes], *, limit: int) -> Stored:
+    def put(self, chunks: Iterable[bytes], *, limit: int, alive: Alive | None = None) -> Stored:
         raise StorageFull("no space is left for files")
 
     def open(self, sha256: str) -> BinaryIO:
@@ -1095,7 +1156,7 @@ def test_f34_a_full_storage_harms_neither_the_end_of_a_run_nor_its_text(
     world.parts = replace(world.parts, storage=Full())
     run_id = world.ask("recites", lines(text("x" * 300_000), *more))
     with suppress(StorageFull):
-        world.begin(run_id).result(10)
+        world.begin(run_id).result(30)
     assert world.look(run_id).run.status is not RunStatus.RUNNING, "nobody answers for it any more"
     story = world.ended(run_id, rewritten=True)
     assert story.run.error_code in codes
@@ -1124,11 +1185,11 @@ def test_output_that_the_record_refuses_fails_its_run_and_no_other(
     future = world.begin(other)
     world.wait_until_it_says(other, "Working")
     run_id = world.ask("recites", lines(text("fine"), {"type": "tool_use", "id": "t1", "name": "poison"}))
-    world.begin(run_id).result(10)
+    world.begin(run_id).result(30)
     assert world.look(run_id).run.status is RunStatus.FAILED
     assert world.look(run_id).run.error_code == "internal_error"
     world.cancel(other)
-    future.result(5)
+    future.result(30)
     assert world.ended(other).answer == ("Working, no longer", True)
 
 
@@ -1155,10 +1216,10 @@ def test_an_attempt_that_could_not_be_prepared_is_made_again(world: World, monke
 
     monkeypatch.setattr(runs, "mark_spawned", mark_spawned)
     run_id = world.ask("answers", "Ada")
-    world.begin(run_id).result(5)
+    world.begin(run_id).result(30)
     assert world.look(run_id).run.status is RunStatus.QUEUED
     assert world.look(run_id).held == []
-    world.begin(run_id).result(5)
+    world.begin(run_id).result(30)
     story = world.ended(run_id)
     assert story.kinds[:4] == ["run.queued", "run.started", "run.attempt_lost", "run.started"]
     assert story.run.attempt == 2
@@ -1174,7 +1235,7 @@ def test_an_attempt_that_is_taken_away_writes_nothing_more_and_its_agent_is_dead
     future = world.begin(run_id)
     wait_for(lambda: world.look(run_id).shown)
     taken = world.take_away(run_id)
-    assert future.result(10) is None
+    assert future.result(30) is None
     story = world.ended(run_id)
     assert story.run.last_seq == taken.last_seq
     assert story.error[0] == "worker_lost"
@@ -1195,12 +1256,12 @@ def test_an_attempt_that_was_given_back_to_the_queue_leaves_the_next_one_alone(w
 
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr(runs, "claim", claim_and_lose)
-        assert world.begin(run_id).result(5) is None
+        assert world.begin(run_id).result(30) is None
     lost = world.look(run_id)
     assert lost.run.status is RunStatus.QUEUED
     assert lost.run.spawned_at is None
     assert lost.sessions == 0
-    world.begin(run_id).result(5)
+    world.begin(run_id).result(30)
     story = world.ended(run_id)
     assert story.run.attempt == 2
     assert story.kinds[:4] == ["run.queued", "run.started", "run.attempt_lost", "run.started"]
@@ -1220,7 +1281,27 @@ def test_a_lease_that_is_not_renewed_in_time_kills_the_agent_before_anybody_may_
     monkeypatch.setattr(world.parts.keeper, "beat", no_beat)
     (hold,) = world.parts.keeper.holds()
     hold.renewed_at -= world.parts.settings.lease_seconds * 0.7
-    assert future.result(10) is None
+    assert future.result(30) is None
     assert processes(run_id) == []
     (held,) = world.look(run_id).held
     assert held.attempt == 1, "somebody took it before it was let go of"
+
+
+def test_a_run_ends_when_its_owner_has_spent_the_day_and_the_next_one_waits(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spending, "record_now", lambda db: NOON)
+    database = world.parts.database
+    owner = f"spender {database.url}"[:60]
+    thread, other = new_thread(database, owner), new_thread(database, owner)
+    database.write(lambda db: limits.make_exception(db, owner, {"spend_usd_per_day": 1}))
+    run_id = world.ask("talks_for_ever", thread=thread)
+    running = world.begin(run_id)
+    wait_for(lambda: world.look(run_id).shown, what="the agent to talk")
+    dear = running_run(database, other)
+    database.write(lambda db: runs.settle(db, dear.id, 1, Outcome(RunStatus.SUCCEEDED, "Done.", cost_usd=1.0)))
+    running.result(30)
+    assert world.ended(run_id).error == ("budget_exceeded", DAY_IS_SPENT)
+    waiting = world.ask("answers", thread=thread)
+    assert world.begin(waiting).result(30) is None
+    assert world.look(waiting).run.status is RunStatus.QUEUED

@@ -1,18 +1,18 @@
 """The keeper of leases: renews what lives, hears wishes, and lets go in time."""
 
-import os
 import threading
 import time
 from collections.abc import Iterator
 from typing import Any
 
+import psutil
 import pytest
+from depths import FRAMES_DO_NOT_SUFFICE, deepen
 from processes import Launch
 from scene import OWNER, fresh, spawned_run
 from waiting import wait_for
 
 from longwick import cancellation, leases, runs
-from longwick.artifacts import keep_blob
 from longwick.broadcast import Publisher
 from longwick.database import Database
 from longwick.errors import Unavailable
@@ -23,9 +23,9 @@ from longwick.news import News
 from longwick.outcomes import Outcome
 from longwick.queue import Dispatcher
 from longwick.settings import Settings
-from longwick.storage import FolderStorage
 from worker.keeper import Hold, Keeper, Stop
 from worker.sweeper import Sweeper, proof_of_life
+from worker.workspace import remove
 
 LISTED = Listed("wrk_test", "host", 1, {"chat": 2}, {})
 
@@ -67,16 +67,21 @@ def test_a_run_that_ticks_is_renewed_and_one_that_is_stuck_is_not(keeper: Keeper
     wait_for(renewed, what="the run that ticks to be ahead")
 
 
-def test_f40_a_run_that_is_stuck_is_killed_before_its_lease_is_over(
-    keeper: Keeper, database: Database, settings: Settings
-) -> None:
-    held = hold(keeper, spawned_run(database))
-    killed_at: list[float] = []
-    held.kill = lambda: killed_at.append(time.monotonic())
-    began = held.renewed_at
-    wait_for(lambda: killed_at, what="the kill")
-    assert killed_at[0] - max(began, held.renewed_at) < settings.lease_seconds
-    assert held.stop is Stop.FENCED
+def test_f40_a_run_that_is_stuck_is_killed_before_its_lease_is_over(settings: Settings, database: Database) -> None:
+    long = settings.model_copy(update={"lease_seconds": 60.0})
+    run = spawned_run(database)
+    with Keeper(long, database, LISTED) as keeper:
+        began = time.monotonic()
+        held = keeper.hold(run.id, run.attempt, began)
+        _holds.append(held)
+        killed_at: list[float] = []
+        held.kill = lambda: killed_at.append(time.monotonic())
+        # The claim is its first sign of life, and the last one.
+        wait_for(lambda: held.renewed_at > began, what="the only beat")
+        held.renewed_at = time.monotonic() - 46
+        wait_for(lambda: killed_at, what="the kill")
+        assert killed_at[0] - held.renewed_at < long.lease_seconds
+        assert held.stop is Stop.FENCED
 
 
 def test_f39_when_the_record_is_away_the_worker_fences_itself(
@@ -118,7 +123,7 @@ def test_a_run_that_was_taken_away_is_fenced_with_the_next_beat(keeper: Keeper, 
 def test_a_wish_to_cancel_is_heard_over_redis_long_before_the_next_beat(settings: Settings, database: Database) -> None:
     slow = settings.model_copy(update={"beat_seconds": 60.0, "lease_seconds": 600.0})
     run = spawned_run(database)
-    with Keeper(slow, database, LISTED) as keeper, Publisher(settings.redis) as publisher:
+    with Keeper(slow, database, LISTED) as keeper, Publisher(settings.redis, database) as publisher:
         held = hold(keeper, run)
         database.write(lambda db: cancellation.request(db, OWNER, run.id))
 
@@ -159,11 +164,31 @@ def test_a_silent_workers_runs_are_ended_and_it_is_taken_off_the_list(
     database.write(lambda db: leases.list_worker(db, Listed("wrk_gone", "host", 1, {}, {})))
     with (
         Dispatcher(database, redis_url) as dispatcher,
-        Sweeper(settings, database, dispatcher, FolderStorage(settings.blobs)),
+        Sweeper(settings, database, dispatcher),
     ):
         wait_for(lambda: fresh(database, run).status is RunStatus.FAILED, what="the run to be ended")
         wait_for(lambda: not database.read(leases.living_workers), what="the worker to be off the list")
     assert fresh(database, run).error_code == "worker_lost"
+
+
+def test_a_run_that_cannot_be_taken_yet_keeps_no_other_from_being_taken(
+    settings: Settings, database: Database, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = (spawned_run(database, worker="wrk_gone") for _ in range(2))
+    whole = leases.recover
+    barred = [first.id]
+
+    def recover(record: Database, held: leases.Held, reason: str) -> Run | None:
+        if held.run_id in barred:
+            raise Unavailable("somebody has it locked")
+        return whole(record, held, reason)
+
+    monkeypatch.setattr(leases, "recover", recover)
+    with Dispatcher(database, redis_url) as dispatcher, Sweeper(settings, database, dispatcher):
+        wait_for(lambda: fresh(database, second).status is RunStatus.FAILED, what="the other to be ended")
+        assert fresh(database, first).status is RunStatus.RUNNING
+        barred.clear()
+        wait_for(lambda: fresh(database, first).status is RunStatus.FAILED, what="the first to be ended")
 
 
 def test_a_worker_that_starts_recovers_the_runs_of_a_dead_one_on_its_host_at_once(
@@ -189,27 +214,21 @@ def test_a_worker_that_starts_ends_and_removes_what_lost_attempts_have_left(
     folders = [settings.data_dir / "workspaces" / f"{run.id}-1" for run in (over, running)]
     for folder in folders:
         (folder / "work").mkdir(parents=True)
+        deepen(folder / "work", FRAMES_DO_NOT_SUFFICE)
     stray = launch(["sleep", "60"], env={"LONGWICK_RUN_ID": over.id})
+    started = psutil.Process(stray.pid)
+    # A program that is about to become another one has no environment for a moment.
+    wait_for(
+        lambda: started.name() == "sleep" and started.environ().get("LONGWICK_RUN_ID"), what="the stray to be there"
+    )
     with proof_of_life(settings, database, "wrk_new"):
         # Killed and buried by who found it; that it was a child of this process is the test's doing.
         stray.wait(5)
         assert [folder.exists() for folder in folders] == [False, True]
+    remove(folders[1])
 
 
 def test_a_worker_that_starts_leaves_the_runs_of_a_living_one_alone(settings: Settings, database: Database) -> None:
     run = spawned_run(database, worker="wrk_old")
     with proof_of_life(settings, database, "wrk_old"), proof_of_life(settings, database, "wrk_new"):
         assert fresh(database, run).status is RunStatus.RUNNING
-
-
-def test_f49_the_sweeper_keeps_old_bytes_that_the_record_lists(
-    database: Database, settings: Settings, redis_url: str
-) -> None:
-    storage = FolderStorage(settings.blobs)
-    unlisted, listed = (storage.put([data], limit=9) for data in (b"unlisted", b"listed"))
-    database.write(lambda db: keep_blob(db, listed))
-    for stored in (unlisted, listed):
-        os.utime(storage.path(stored.sha256), (0, 0))
-    Sweeper(settings, database, Dispatcher(database, redis_url), storage).collect()
-    assert not storage.path(unlisted.sha256).exists()
-    assert storage.path(listed.sha256).exists()

@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import os
+import selectors
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
+from rooms import a_room
 from waiting import wait_for
 
 from worker import process as process_module
@@ -41,13 +43,14 @@ def wake() -> Iterator[tuple[int, int]]:
     os.close(mouth)
 
 
-@pytest.fixture
-def start(tmp_path: Path, wake: tuple[int, int]) -> Iterator[Start]:
+@pytest.fixture(params=["bare", "in a sandbox"])
+def start(request: pytest.FixtureRequest, tmp_path: Path, wake: tuple[int, int]) -> Iterator[Start]:
     with ExitStack() as stack:
 
         def start(*argv: str, env: dict[str, str] | None = None) -> CliProcess:
-            env = {"PATH": os.environ["PATH"]} if env is None else env
-            return stack.enter_context(CliProcess(argv, env=env, folder=tmp_path, wake=wake[0]))
+            env = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8"} if env is None else env
+            room = None if request.param == "bare" else a_room(tmp_path, argv)
+            return stack.enter_context(CliProcess(argv, env=env, folder=tmp_path, wake=wake[0], room=room))
 
         yield start
 
@@ -163,7 +166,7 @@ def test_a_grandchild_that_holds_the_pipes_delays_the_end_by_the_time_for_last_w
 ) -> None:
     monkeypatch.setattr(process_module, "LAST_WORDS_SECONDS", 0.3)
     process = misbehave("has_a_chatty_daemon")
-    lines = to_the_end(process, seconds=3)
+    lines = to_the_end(process, seconds=20)
     assert lines
     assert process.returncode == 0
     assert process.poll(0) == []
@@ -232,6 +235,21 @@ def test_leaving_the_context_ends_what_is_left_of_the_group(tmp_path: Path, wake
     assert process.pid not in process_module.live_pids
 
 
+def test_it_is_gone_though_what_was_beside_it_could_not_be_closed(start: Start) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    process = start("sleep", "60")
+
+    def fail() -> None:
+        raise TimeoutError
+
+    process.until_left.callback(fail)
+    with pytest.raises(TimeoutError), process:
+        pass
+    assert not alive(process.pid)
+    assert process.pid not in process_module.live_pids
+    assert len(os.listdir("/proc/self/fd")) <= before
+
+
 def test_its_number_belongs_to_it_until_it_is_left(
     tmp_path: Path, wake: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -261,7 +279,9 @@ def test_it_ends_with_the_thread_that_started_it(start: Start) -> None:
 
 def test_it_gets_only_the_environment_that_is_given(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ANOTHER", "value")
-    assert to_the_end(start("env", env={"PATH": "/usr/bin:/bin", "A": "1"})) == [b"PATH=/usr/bin:/bin", b"A=1"]
+    env = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "A": "1"}
+    given = {f"{name}={value}".encode() for name, value in env.items()}
+    assert set(to_the_end(start("env", env=env))) == given
 
 
 def test_a_path_that_an_agent_is_given_hides_nothing_that_we_need(start: Start, tmp_path: Path) -> None:
@@ -269,8 +289,11 @@ def test_a_path_that_an_agent_is_given_hides_nothing_that_we_need(start: Start, 
     assert to_the_end(process) == [b"started"]
 
 
-def test_a_start_that_fails_half_way_leaves_no_process(
-    tmp_path: Path, wake: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("module", "name", "in_a_room"), [(os, "pidfd_open", False), (selectors, "DefaultSelector", True)]
+)
+def test_a_start_that_fails_half_way_leaves_nothing(
+    module: Any, name: str, in_a_room: bool, tmp_path: Path, wake: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started: list[subprocess.Popen[bytes]] = []
 
@@ -279,16 +302,20 @@ def test_a_start_that_fails_half_way_leaves_no_process(
             super().__init__(*args, **options)
             started.append(self)
 
-    def no_descriptor_is_left(pid: int, flags: int = 0) -> int:
+    def no_descriptor_is_left(*args: int) -> int:
         raise OSError(errno.EMFILE, "Too many open files")
 
+    argv = ["sleep", "60"]
+    room = a_room(tmp_path, argv) if in_a_room else None
     monkeypatch.setattr(subprocess, "Popen", Popen)
-    monkeypatch.setattr(os, "pidfd_open", no_descriptor_is_left)
+    monkeypatch.setattr(module, name, no_descriptor_is_left)
+    before = len(os.listdir("/proc/self/fd"))
     with pytest.raises(OSError, match="Too many open files"):
-        CliProcess(["sleep", "60"], env={"PATH": os.environ["PATH"]}, folder=tmp_path, wake=wake[0])
+        CliProcess(argv, env={"PATH": os.environ["PATH"]}, folder=tmp_path, wake=wake[0], room=room)
     (popen,) = started
     try:
-        wait_for(lambda: not alive(popen.pid), 1.0, "the end of a process that nobody answers for")
+        assert len(os.listdir("/proc/self/fd")) <= before
+        wait_for(lambda: not alive(popen.pid), what="the end of a process that nobody answers for")
         assert popen.pid not in process_module.live_pids
     finally:
         popen.kill()

@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import BinaryIO
 
 import pytest
+from depths import FRAMES_DO_NOT_SUFFICE, NO_PATH_SUFFICES, deepen
 
 from longwick.errors import NotFound, TooLarge
+from longwick.patience import Alive
 from longwick.storage import Batch, FolderStorage, Stored
 from longwick.workspaces import Entry, Kind, Manifest
 from worker.tree import Limits, Tree
+from worker.workspace import workspace
 
 LARGE = Limits(2**20, 1000)
 
@@ -32,7 +35,7 @@ class Counting(FolderStorage):
             self._batch = batch
             yield self
 
-    def put(self, chunks: Iterable[bytes], *, limit: int) -> Stored:
+    def put(self, chunks: Iterable[bytes], *, limit: int, alive: Alive | None = None) -> Stored:
         self.first()
         stored = self._batch.put(chunks, limit=limit)
         self.put_in.append(stored.sha256)
@@ -255,7 +258,18 @@ def test_what_vanishes_meanwhile_is_named_and_the_rest_kept(work: Path, storage:
     storage.first = vanish
     manifest, left_out = read(work, storage)
     assert [entry.path for entry in manifest.files.values()] == ["a"]
-    assert left_out == dict.fromkeys(("b", "sub/c"), "it is gone, or cannot be read")
+    assert left_out == dict.fromkeys(("b", "sub/c"), "it is gone, lies too deep, or cannot be read")
+
+
+def test_what_lies_too_deep_to_be_put_back_is_named_and_the_rest_kept(storage: Counting, tmp_path: Path) -> None:
+    with workspace(tmp_path / "a", "run_1", 1) as left, workspace(tmp_path / "b", "run_2", 1) as found:
+        (left.work / "file").write_text("kept")
+        deepen(left.work, NO_PATH_SUFFICES)
+        manifest, left_out = read(left.work, storage, Limits(2**20, NO_PATH_SUFFICES))
+        assert list(left_out.values()) == ["it is gone, lies too deep, or cannot be read"]
+        with written(manifest, found.work, storage):
+            assert (found.work / "file").read_text() == "kept"
+            assert Path(found.work, *["a"] * FRAMES_DO_NOT_SUFFICE).is_dir()
 
 
 def test_what_becomes_a_link_meanwhile_is_not_followed(work: Path, storage: Counting) -> None:

@@ -7,9 +7,11 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import pytest
+from depths import FRAMES_DO_NOT_SUFFICE, NO_PATH_SUFFICES, deepen
 
 from longwick.profiles import Profile
 from worker.agents import Turn
@@ -89,6 +91,13 @@ def test_links_in_it_are_removed_and_not_followed(tmp_path: Path) -> None:
     with workspace(tmp_path / "data", "run_1", 2) as folder:
         (folder.work / "link").symlink_to(tmp_path / "precious")
     assert (tmp_path / "precious" / "file").exists()
+
+
+@pytest.mark.parametrize("levels", [FRAMES_DO_NOT_SUFFICE, NO_PATH_SUFFICES])
+def test_a12_it_is_gone_however_deep_it_was(levels: int, tmp_path: Path) -> None:
+    with workspace(tmp_path, "run_1", 2) as folder:
+        deepen(folder.work, levels)
+    assert not folder.folder.exists()
 
 
 REMOVE_AS_NOBODY = """
@@ -202,12 +211,20 @@ def test_files_of_its_own_come_in_order_with_their_relative_names(folder: Worksp
     assert contents(folder)["b/c/deep.txt"] == b"deep"
 
 
+def test_a12_files_are_found_however_deep_others_lie(folder: Workspace, left: Path) -> None:
+    deepen(left, NO_PATH_SUFFICES)
+    (left / "b" / "c").mkdir(parents=True)
+    deepen(left / "b" / "c", FRAMES_DO_NOT_SUFFICE)
+    (left / "b" / "file").write_bytes(b"good")
+    assert contents(folder) == {"b/file": b"good", f"b/c/{'a/' * FRAMES_DO_NOT_SUFFICE}end": b""}
+
+
 def test_names_that_are_no_utf8_come_as_they_are(folder: Workspace, left: Path) -> None:
     Path(os.fsdecode(os.fsencode(left) + b"/caf\xe9")).write_bytes(b"latin")
     assert contents(folder) == {os.fsdecode(b"caf\xe9"): b"latin"}
 
 
-def test_nothing_is_reached_through_a_link(folder: Workspace, left: Path, tmp_path: Path) -> None:
+def test_a12_nothing_is_reached_through_a_link(folder: Workspace, left: Path, tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "secret").write_text("secret")
@@ -224,7 +241,7 @@ def test_nothing_is_reached_through_a_link(folder: Workspace, left: Path, tmp_pa
     assert contents(folder) == {"good": b"good"}
 
 
-def test_what_is_no_regular_file_is_left_where_it_is(folder: Workspace, left: Path) -> None:
+def test_a12_what_is_no_regular_file_is_left_where_it_is(folder: Workspace, left: Path) -> None:
     os.mkfifo(left / "fifo")
     os.mknod(left / "socket", stat.S_IFSOCK | 0o600)
     if os.getuid() == 0:
@@ -261,7 +278,7 @@ def test_a_link_in_place_of_the_workspace_leads_nowhere(folder: Workspace, tmp_p
     assert contents(folder) == {}
 
 
-def test_what_becomes_a_link_meanwhile_is_not_followed(folder: Workspace, left: Path) -> None:
+def test_a12_what_becomes_a_link_meanwhile_is_not_followed(folder: Workspace, left: Path) -> None:
     """Be it the file or a folder on the way to it; the CLI may still run."""
     (left / "sub").mkdir()
     for name in ("a", "file", "sub/passwd"):
@@ -278,14 +295,18 @@ def test_what_becomes_a_link_meanwhile_is_not_followed(folder: Workspace, left: 
 def test_a_folder_that_vanishes_meanwhile_holds_no_files(
     folder: Workspace, left: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (left / "file").write_bytes(b"good")
-    whole = os.open
+    (left / "sub").mkdir()
+    for name in ("file", "sub/file"):
+        (left / name).write_bytes(b"good")
+    whole = os.scandir
 
-    def vanish_and_open(path: object, *args: object, **more: object) -> int:
-        shutil.rmtree(left, ignore_errors=True)
-        return whole(path, *args, **more)  # type: ignore[arg-type]
+    def list_and_vanish(opened: int) -> AbstractContextManager[list["os.DirEntry[str]"]]:
+        entries = list(whole(opened))
+        monkeypatch.undo()
+        shutil.rmtree(left)
+        return nullcontext(entries)
 
-    monkeypatch.setattr(os, "open", vanish_and_open)
+    monkeypatch.setattr(os, "scandir", list_and_vanish)
     assert contents(folder) == {}
 
 
@@ -297,4 +318,4 @@ def test_an_open_file_is_closed_before_the_next(folder: Workspace, left: Path) -
         assert file is not None
         assert not file.closed
         assert len(os.listdir("/proc/self/fd")) <= before + 2
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(os.listdir("/proc/self/fd")) <= before

@@ -13,7 +13,7 @@ router = APIRouter(prefix="/agents", tags=["agents"])
 @router.get("", responses=responses(503))
 def list_agents(agents: TheAgents) -> AgentList:
     """All agents there are; one is available where some living worker can run it."""
-    reasons = agents.unavailable()
+    reasons, isolated = agents.unavailable(), agents.isolated()
     found = [
         Agent(
             id=agent,
@@ -23,6 +23,7 @@ def list_agents(agents: TheAgents) -> AgentList:
             reason=reasons[agent],
             models=profile.models,
             capabilities=profile.capabilities,
+            isolated=isolated[agent],
         )
         for agent, profile in agents.profiles.items()
     ]

@@ -11,10 +11,21 @@ from longwick.database import Db
 from longwick.errors import Conflict, NotFound
 from longwick.models import Run
 from web.content import content
-from web.dependencies import Limit, Position, RunId, Seq, TheCaller, TheHub, TheRecord, TheStorage
+from web.dependencies import (
+    Limit,
+    Position,
+    RunId,
+    Seq,
+    TheCaller,
+    TheHub,
+    ThePresence,
+    TheRecord,
+    TheStorage,
+    TheTraffic,
+)
 from web.openapi import Responses, responses, stored
 from web.schemas import EventList
-from web.stream import event_stream
+from web.stream import EventStream, frames
 
 router = APIRouter(prefix="/runs/{run_id}/events", tags=["events"])
 
@@ -50,6 +61,8 @@ def list_events(
     caller: TheCaller,
     record: TheRecord,
     hub: TheHub,
+    presence: ThePresence,
+    traffic: TheTraffic,
     limit: Limit = 100,
     after: Position | None = None,
     last_event_id: Annotated[Position | None, Header(description="Like `after`; the larger one wins")] = None,
@@ -71,14 +84,18 @@ def list_events(
         return page
     if run.status.terminal and cursor >= run.last_seq:
         return Response(status_code=204)
-    return event_stream(hub, record, caller.owner, run_id, cursor)
+    close = traffic.open_stream(caller.owner)
+    return EventStream(frames(hub, record, caller.owner, run_id, cursor), presence, caller.hold, close)
 
 
 def _page(db: Db, run: Run, after: int, limit: int) -> Response:
     """A page of events, made of their text as the record has it."""
     found: list[tuple[int, str]] = []
     size, last = 0, after
-    while len(found) < limit and size < PAGE_CHARACTERS and (batches := events.read(db, run.id, last, BATCHES)):
+    while len(found) < limit and size < PAGE_CHARACTERS:
+        batches = events.read(db, run.id, last, BATCHES, PAGE_CHARACTERS - size)
+        if not batches:
+            break
         for batch in batches:
             fresh = batch.after(last)
             found += fresh

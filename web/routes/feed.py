@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter, Response
 
-from web.dependencies import TheCaller, TheFeed, TheRecord
+from web.dependencies import TheCaller, TheFeed, ThePresence, TheRecord, TheTraffic
 from web.openapi import Responses, responses
 from web.stream import EventStream
 
@@ -19,8 +19,8 @@ _STREAM: Responses = {
 
 
 @router.get("", response_class=Response, responses=_STREAM | responses(503))
-def follow(caller: TheCaller, record: TheRecord, feed: TheFeed) -> Response:
+def follow(caller: TheCaller, record: TheRecord, feed: TheFeed, presence: ThePresence, traffic: TheTraffic) -> Response:
     """How all runs are, and how that changes. It never ends by itself."""
     # A record that does not answer is told now, while there is a status to tell it by.
     record.read(lambda db: None)
-    return EventStream(feed.frames(caller.owner))
+    return EventStream(feed.frames(caller.owner), presence, caller.hold, traffic.open_stream(caller.owner))

@@ -8,8 +8,8 @@ from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
 from longwick import artifacts, models, room, threads
-from longwick.artifacts import Quota
 from longwick.database import Db
+from longwick.limits import Limits
 from web.archive import MEDIA_TYPE, archive
 from web.content import disposition
 from web.dependencies import TheCaller, TheRecord, TheSettings, TheStorage, ThreadId
@@ -61,11 +61,11 @@ async def attach_file(
 ) -> Artifact:
     """Attach a file to a thread; one of the same name becomes its next version."""
 
-    most = Quota(settings.artifacts_per_owner, settings.artifact_bytes_per_owner)
+    usual = Limits.usual(settings)
 
     def check(db: Db, size: int) -> None:
         threads.get(db, caller.owner, thread_id)
-        room.check(db, thread_id, size, most)
+        room.check(db, thread_id, size, usual)
 
     # Before any of a body is taken that is for nothing.
     await run_in_threadpool(record.read, partial(check, size=0))

@@ -1,26 +1,29 @@
 """Runs: accepted, looked at, cancelled, accepted again."""
 
+import asyncio
 import json
 import time
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 from pydantic import BeforeValidator
+from starlette.concurrency import run_in_threadpool
 
 from longwick import artifacts, backlog, cancellation, editing, models, runs, seams, steering, submission, threads
 from longwick.database import Database, Db
 from longwick.editing import Edit
 from longwick.errors import Conflict
 from longwick.kinds import RunKind, RunStatus
+from longwick.limits import Limits
 from longwick.queue import Dispatcher
 from longwick.settings import Settings
 from longwick.submission import Once
 from web.agents import Agents
 from web.bodies import MoreInput, NewRun, RunChange
+from web.callers import Caller
 from web.dependencies import (
     AfterArtifact,
     AfterRun,
-    Caller,
     IdempotencyKey,
     Limit,
     OfThread,
@@ -40,6 +43,7 @@ router = APIRouter(prefix="/runs", tags=["runs"])
 DELIVERY_SECONDS = 1.5
 """How long a caller waits to hear whether its words have reached the agent."""
 LOOK_AGAIN_SECONDS = 0.05
+MOST_PAUSE_SECONDS = 0.4
 
 
 def accept(
@@ -58,7 +62,7 @@ def accept(
         NotFound: there is no such thread.
         Invalid: there is no such agent, nobody can run it, or the key was used for something else.
         Conflict: the thread is busy, and the caller wants to be told.
-        TooMany: as many of the caller's runs wait as may.
+        TooMany: as many of the caller's runs wait as may, or the caller's day is spent.
         Unavailable: the record does not answer. The broker may be gone; a run is accepted all the same.
     """
     once = Once(key, _canonical(asked, thread_id)) if key else None
@@ -96,7 +100,7 @@ def accept(
             agent_of_thread=asked.agent,
             if_busy=asked.if_busy,
             once=once,
-            most_queued=settings.queued_per_owner,
+            usual=Limits.usual(settings),
             can_steer=agents.can_steer,
         )
         return _shown(db, accepted)
@@ -187,18 +191,26 @@ def cancel_run(run_id: RunId, caller: TheCaller, record: TheRecord, dispatcher: 
     return run
 
 
-@router.post("/{run_id}/input", status_code=202, responses=responses(400, 404, 409, 413, 415, 422, 503))
-def steer_run(run_id: RunId, more: MoreInput, caller: TheCaller, record: TheRecord, agents: TheAgents) -> Delivery:
+@router.post("/{run_id}/input", status_code=202, responses=responses(400, 404, 409, 413, 415, 422, 429, 503))
+async def steer_run(
+    run_id: RunId, more: MoreInput, caller: TheCaller, record: TheRecord, agents: TheAgents
+) -> Delivery:
     """Say more to a run at work: into its turn where its agent can take it, else as the thread's next run."""
-    run = record.read(lambda db: runs.get(db, caller.owner, run_id))
-    if not agents.can_steer(run.agent):
-        raise Conflict(f"the agent {run.agent!r} takes nothing more until its turn is over", code="not_steerable")
-    message_id = record.write(lambda db: steering.steer(db, runs.get(db, caller.owner, run_id), more.input))
-    give_up = time.monotonic() + DELIVERY_SECONDS
-    while not (delivered := record.read(lambda db: steering.is_delivered(db, message_id))):
+
+    def steer() -> str:
+        run = record.read(lambda db: runs.get(db, caller.owner, run_id))
+        if not agents.can_steer(run.agent):
+            raise Conflict(f"the agent {run.agent!r} takes nothing more until its turn is over", code="not_steerable")
+        return record.write(lambda db: steering.steer(db, runs.get(db, caller.owner, run_id), more.input))
+
+    message_id = await run_in_threadpool(steer)
+    give_up, pause = time.monotonic() + DELIVERY_SECONDS, LOOK_AGAIN_SECONDS
+    # Threads are few, and everybody's: none is held while the agent takes its time.
+    while not (delivered := await run_in_threadpool(record.read, lambda db: steering.is_delivered(db, message_id))):
         if time.monotonic() > give_up:
             break
-        time.sleep(LOOK_AGAIN_SECONDS)
+        await asyncio.sleep(pause)
+        pause = min(2 * pause, MOST_PAUSE_SECONDS)
     return Delivery(delivered=delivered, message_id=message_id)
 
 
@@ -216,8 +228,8 @@ def retry_run(
     """Accept the same again as a new run, in the same thread, once a run is over."""
     once = Once(idempotency_key, json.dumps(["retry", run_id]).encode()) if idempotency_key else None
     agents.choose(record.read(lambda db: runs.get(db, caller.owner, run_id)).agent, None)
-    most = settings.queued_per_owner
-    run = record.write(lambda db: _shown(db, submission.retry(db, caller.owner, run_id, once, most)))
+    usual = Limits.usual(settings)
+    run = record.write(lambda db: _shown(db, submission.retry(db, caller.owner, run_id, once, usual)))
     dispatcher.wake()
     response.headers["location"] = f"/api/v1/runs/{run.id}"
     return run

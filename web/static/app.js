@@ -1,6 +1,7 @@
 // Where the page begins.
 
 import { render } from "preact";
+import { get, session } from "./net/api.js";
 import { open as openLine } from "./net/line.js";
 import { loadAgents } from "./state/agents.js";
 import { watchAttention } from "./state/attention.js";
@@ -22,6 +23,7 @@ threadId.subscribe((id) => {
 openLine(take);
 watchAttention();
 watchApprovals();
+void attempt(async () => void (session.value = await get("/session")));
 void attempt(loadThreads);
 void attempt(loadAgents);
 addEventListener("focus", refreshSoon);

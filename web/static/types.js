@@ -22,7 +22,12 @@
  *   status: "pending" | "allowed" | "denied" | "expired", created_at: string, decided_at: string | null,
  *   message: string | null }} Approval
  * @typedef {{ id: string, name: string, description: string, available: boolean, reason: string | null,
- *   models: string[], capabilities: Record<string, boolean> | string[] }} Agent
+ *   models: string[], capabilities: Record<string, boolean> | string[], isolated?: boolean | null }} Agent
+ * @typedef {{ owner: string, scopes: string[], how: "key" | "page" | "proxy" | "local" }} Session
+ * @typedef {{ used: number, limit: number | null }} Amount
+ * @typedef {{ running: Amount, queued: Amount, artifacts: Amount, artifact_bytes: Amount, spend_usd_today: Amount,
+ *   tokens_today: { input: number, output: number }, requests_per_second: Amount, streams: Amount,
+ *   resets_at: string }} Usage
  * @typedef {{ seq: number, run_id: string, attempt: number, at: string, type: string, data: any }} RunEvent
  */
 

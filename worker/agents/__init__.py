@@ -9,6 +9,7 @@ from longwick.approvals import Decision
 from longwick.events import Event
 from longwick.models import JsonObject
 from longwick.profiles import Profile
+from longwick.providers import PROVIDERS
 from longwick.transcript import Block, Transcript
 
 
@@ -49,6 +50,11 @@ class Turn:
     max_cost_usd: float | None = None
     mcp_url: str | None = None
     mcp_token: str | None = field(default=None, repr=False)
+    mcp_near: str | None = None
+    """Where the worker itself finds our MCP server; `mcp_url` is where the CLI does."""
+    gateway_url: str | None = None
+    """Where its CLI has models asked."""
+    gateway_token: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +127,13 @@ class Adapter(Protocol):
     def answer(self, ask: Ask, decision: Decision) -> bytes:
         """What to write to tell what was decided."""
         ...
+
+
+def asking_environ(profile: Profile, turn: Turn) -> dict[str, str]:
+    """The variables by which its CLI has models asked through the gateway."""
+    if not profile.asks or not turn.gateway_url:
+        return {}
+    return PROVIDERS[profile.asks].given(turn.gateway_url, turn.gateway_token)
 
 
 def adapter_for(profile: Profile, turn: Turn) -> Adapter:

@@ -19,7 +19,7 @@ from longwick.models import JsonObject
 from longwick.profiles import MCP_NAME, Profile
 from longwick.text import shorten
 from longwick.transcript import Block, Transcript
-from worker.agents import Ask, End, Launch, Meant, Reply, Turn
+from worker.agents import Ask, End, Launch, Meant, Reply, Turn, asking_environ
 from worker.agents.acp_end import end_of, failure_of
 from worker.agents.acp_stream import AcpStream
 from worker.agents.continuing import CHAT_PROMPT, continuation
@@ -61,7 +61,7 @@ class Acp:
         return Launch(self._profile.command, CAREFUL, hello)
 
     def translate(self, line: bytes, shown: Transcript) -> Iterator[Meant]:
-        return understand(line, parse_object(line), lambda said: self._mean(said, shown))
+        return understand(line, parse_object(line), shown, lambda said: self._mean(said, shown))
 
     def interrupt(self) -> bytes:
         if not self._session:
@@ -124,7 +124,8 @@ class Acp:
         if step == "session/new" and barred and (way := self._login()):
             yield Reply(_request("authenticate", methodId=way))
         elif step != "session/prompt" and barred:
-            yield _end("agent_unavailable", f"The agent is not logged in ({words}): give it a key with `pass_env`.")
+            how = "give its profile a `provider`, or a key with `pass_env`"
+            yield _end("agent_unavailable", f"The agent is not logged in ({words}): {how}.")
         elif step == "session/prompt":
             yield from self._stream.withdraw(error, shown)
             yield failure_of(error)
@@ -133,7 +134,7 @@ class Acp:
 
     def _login(self) -> str | None:
         """The first way to log in that is named after a variable that the agent has; it is tried once."""
-        has = self._profile.environ
+        has = self._profile.environ | asking_environ(self._profile, self._turn)
         found = next((way for way in self._logins if has.get(way.upper().replace("-", "_"))), None)
         self._logins = []
         return found
@@ -154,7 +155,7 @@ class Acp:
             return None
         if not offers.get("http"):
             return "The agent cannot be given tools over HTTP, as Longwick's are."
-        place = urlsplit(self._turn.mcp_url)
+        place = urlsplit(self._turn.mcp_near or self._turn.mcp_url)
         try:
             socket.create_connection((place.hostname or "", place.port or 80), REACH_SECONDS).close()
         except OSError as error:

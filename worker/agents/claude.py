@@ -51,7 +51,8 @@ class Claude:
             path = home / TRANSCRIPT
             path.write_text("".join(json.dumps(line) + "\n" for line in history))
             argv.append(f"--resume={path}")
-        return Launch(argv, {"CLAUDE_CONFIG_DIR": str(home / ".claude"), **CAREFUL}, self._opening())
+        env = {"CLAUDE_CONFIG_DIR": str(home / ".claude"), **CAREFUL, **models_by_size(self._profile, self._turn)}
+        return Launch(argv, env, self._opening())
 
     def translate(self, line: bytes, shown: Transcript) -> Iterator[Meant]:
         return self._stream.translate(line, shown)
@@ -129,6 +130,22 @@ def command_line(profile: Profile, turn: Turn) -> list[str]:
     if limits:
         argv += ["--max-budget-usd", str(min(limits))]
     return argv
+
+
+def models_by_size(profile: Profile, turn: Turn) -> dict[str, str]:
+    """What it takes for a model that it, or one of its sub-agents, calls only large or small: one that it may ask."""
+    if not profile.models:
+        return {}
+    own = turn.model or profile.models[0]
+    small = profile.small_model or own
+    meant = {
+        size: next((model for model in profile.asked_models if size in model), small if size == "haiku" else own)
+        for size in ("haiku", "sonnet", "opus", "fable")
+    }
+    if profile.small_model:
+        meant["haiku"] = small
+    named = {f"ANTHROPIC_DEFAULT_{size.upper()}_MODEL": model for size, model in meant.items()}
+    return named | {"ANTHROPIC_SMALL_FAST_MODEL": meant["haiku"]}
 
 
 def transcript(turn: Turn) -> Iterator[JsonObject]:

@@ -43,7 +43,7 @@ class ClaudeStream:
         return bool(self._running) or at_rest
 
     def translate(self, line: bytes, shown: Transcript) -> Iterator[Meant]:
-        return understand(line, parse(line), lambda said: self._mean(said, shown))
+        return understand(line, parse(line), shown, lambda said: self._mean(said, shown))
 
     def _mean(self, said: JsonObject, shown: Transcript) -> Iterator[Meant]:
         match said["type"]:

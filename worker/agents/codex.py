@@ -11,6 +11,7 @@ from pathlib import Path
 from longwick.approvals import Decision
 from longwick.models import JsonObject
 from longwick.profiles import MCP_NAME, Profile
+from longwick.providers import PROVIDERS
 from longwick.transcript import Block, Transcript
 from worker.agents import Ask, Launch, Meant, Turn
 from worker.agents.codex_stream import CodexStream
@@ -44,15 +45,15 @@ class Codex:
 
     def launch(self, work: Path, home: Path) -> Launch:
         self._work = work
+        argv = [*self._profile.command, *command_line(self._profile)]
         hello = {"id": "hello", "method": "initialize", "params": HELLO}
-        return Launch(
-            [*self._profile.command, *command_line(self._profile)],
-            {},
-            self._ask("thread/start", self._thread()),
-            shared=True,
-            greeting=line_of(hello) + line_of({"method": "initialized"}),
-            key=self._prefix,
-        )
+        greeting = line_of(hello) + line_of({"method": "initialized"})
+        opening = self._ask("thread/start", self._thread())
+        if self._profile.kind == "coding":
+            # With files and a shell, turns that share a process would reach one another's.
+            (home / ".codex").mkdir()
+            return Launch(argv, {"CODEX_HOME": str(home / ".codex")}, greeting + opening)
+        return Launch(argv, {}, opening, shared=True, greeting=greeting, key=self._prefix)
 
     def translate(self, line: bytes, shown: Transcript) -> Iterator[Meant]:
         yield from self._stream.translate(line, shown, self)
@@ -111,6 +112,7 @@ class Codex:
             for key, value in {**server, "default_tools_approval_mode": "approve"}.items()
         }
         # Whatever its shell starts is found by this, and ended with the turn.
+        config |= {f"model_providers.{PROVIDER}.{name}": value for name, value in self._provider().items()}
         config["shell_environment_policy.set"] = {"LONGWICK_RUN_ID": turn.run_id}
         coding = profile.kind == "coding"
         thread: JsonObject = {
@@ -125,6 +127,19 @@ class Codex:
         if coding:
             return thread | {"developerInstructions": profile.system_prompt or None}
         return thread | {"baseInstructions": profile.system_prompt or CHAT_PROMPT}
+
+    def _provider(self) -> JsonObject:
+        """Where this turn has the model asked: with a pass of its own, which no other turn of the server gets."""
+        given = PROVIDERS["openai"].given(self._turn.gateway_url or "", self._turn.gateway_token)
+        return {
+            "name": PROVIDER,
+            "base_url": given["OPENAI_BASE_URL"],
+            "experimental_bearer_token": given["OPENAI_API_KEY"],
+            "wire_api": "responses",
+            "request_max_retries": RETRIES,
+            "stream_max_retries": RETRIES,
+            "stream_idle_timeout_ms": SILENCE_MS,
+        }
 
     def _ask(self, method: str, params: JsonObject) -> bytes:
         self._requests += 1
@@ -141,19 +156,7 @@ HELLO: JsonObject = {
 
 def command_line(profile: Profile) -> list[str]:
     """The arguments of an app server, the same for all turns of a profile."""
-    base_url = profile.environ.get("OPENAI_BASE_URL") or "https://api.openai.com/v1"
-    provider = {
-        "name": PROVIDER,
-        "base_url": base_url,
-        "wire_api": "responses",
-        "env_key": "OPENAI_API_KEY",
-        "request_max_retries": RETRIES,
-        "stream_max_retries": RETRIES,
-        "stream_idle_timeout_ms": SILENCE_MS,
-    }
-    # TOML has the same literals as JSON for these.
-    settings = [f"model_providers.{PROVIDER}.{name}={json.dumps(value)}" for name, value in provider.items()]
-    settings += [f'model_provider="{PROVIDER}"', 'web_search="disabled"']
+    settings = ['web_search="disabled"']
     off = [*OFF, *(CHAT_OFF if profile.kind == "chat" else ())]
     return [
         "app-server",

@@ -49,7 +49,7 @@ class CodexStream:
         self._commands: dict[str, JsonObject] = {}
 
     def translate(self, line: bytes, shown: Transcript, asker: Asker) -> Iterator[Meant]:
-        return understand(line, parse_object(line), lambda said: self._mean(said, shown, asker))
+        return understand(line, parse_object(line), shown, lambda said: self._mean(said, shown, asker))
 
     def _mean(self, said: JsonObject, shown: Transcript, asker: Asker) -> Iterator[Meant]:
         if "method" not in said:

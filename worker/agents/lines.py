@@ -5,9 +5,10 @@ import math
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-from longwick.events import Event, notice
+from longwick.events import Event, EventType, notice
 from longwick.models import JsonObject
 from longwick.text import clean, clean_json, shorten
+from longwick.transcript import Transcript
 
 
 def parse(line: bytes) -> JsonObject | None:
@@ -26,20 +27,33 @@ def parse_object(line: bytes) -> JsonObject | None:
 
 
 Item = TypeVar("Item")
+TEXTS = {"text", "message_id", "reasoning_id", "tool_call_id", "name"}
 
 
 def understand(
-    line: bytes, said: JsonObject | None, mean: Callable[[JsonObject], Iterator[Item]]
+    line: bytes, said: JsonObject | None, shown: Transcript, mean: Callable[[JsonObject], Iterator[Item]]
 ) -> Iterator[Item | Event]:
     """What a line means; a notice where it is no message, or none as the CLI was known to write them."""
     if said is None:
         yield from unreadable(line)
         return
     try:
-        yield from mean(said)
-    except (KeyError, TypeError, AttributeError, IndexError) as error:
+        for meant in mean(said):
+            if isinstance(meant, Event):
+                _check(meant, shown)
+            yield meant
+    except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
         words = f"A message is not as it was known to be ({error!r}): {shorten(json.dumps(said))}"
         yield notice("info", "unknown_message", words)
+
+
+def _check(event: Event, shown: Transcript) -> None:
+    """What is text or a name in every event is so, and a piece is one of the text that is open, whatever a CLI says."""
+    for name in TEXTS & event.data.keys():
+        if not isinstance(event.data[name], str):
+            raise TypeError(f"{name!r} is no text")
+    if event.type is EventType.MESSAGE_DELTA and event.data["message_id"] != shown.open_message:
+        raise ValueError("a piece of a text that is over")
 
 
 def line_of(message: JsonObject) -> bytes:

@@ -210,6 +210,8 @@ function end(view, status, data) {
   Object.assign(view, { status, progress: null, error: data.error ?? null, milliseconds: data.duration_ms ?? null });
   view.usage = data.usage ?? view.usage;
   view.cost = data.cost_usd ?? view.cost;
+  // Nobody takes over what has ended.
+  view.parts = view.parts.filter((one) => one.kind !== "lost" || one.resumed);
   for (const [index, one] of view.parts.entries()) {
     if ("done" in one && !one.done) view.parts[index] = { ...one, done: true, ...(one.kind === "text" ? { partial: true } : {}) };
     if (one.kind === "approval" && one.approval.status === "pending")

@@ -1,8 +1,12 @@
 // The API: one function to ask it, and the words for when it does not answer.
 
+import { signal } from "@preact/signals";
 import { t } from "../words/words.js";
 
 export const API = "/api/v1";
+
+/** Who is here; null where the server wants to be shown a key. @type {import("@preact/signals").Signal<import("../types.js").Session | null | undefined>} */
+export const session = signal(undefined);
 
 /** An answer that is a refusal, or no answer at all (status 0). */
 export class Refused extends Error {
@@ -26,11 +30,12 @@ export async function ask(method, path, body, headers = {}) {
   const isForm = body instanceof FormData;
   const sent = body === undefined || isForm ? body : JSON.stringify(body);
   if (body !== undefined && !isForm) headers = { "Content-Type": "application/json", ...headers };
-  const response = await fetch(API + path, { method, headers, body: sent }).catch(() => {
+  const response = await fetch(API + path, { method, headers: { "X-Longwick-Page": "1", ...headers }, body: sent }).catch(() => {
     throw new Refused(0, "unreachable", t("error.unreachable"));
   });
   const answer = response.status === 204 ? null : await response.json().catch(() => null);
   if (response.ok) return answer;
+  if (response.status === 401) session.value = null;
   const message = answer?.error?.message ?? answer?.detail ?? t("error.status", { status: response.status });
   throw new Refused(response.status, answer?.code ?? "", message);
 }

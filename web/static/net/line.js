@@ -1,6 +1,7 @@
 // A tab's line to the switchboard: the one that all tabs share where the browser can, else one of its own.
 
 import { signal } from "@preact/signals";
+import { session } from "./api.js";
 import { Switchboard } from "./switchboard.js";
 
 /** Whether the feed is there. */
@@ -19,6 +20,8 @@ function hear(message) {
   if (message.type === "over") watched.get(message.run)?.over();
   if (message.type === "feed") takeFeed(message.frames);
   if (message.type === "connected") connected.value = message.connected;
+  if (message.type === "signed-out") session.value = null;
+  if (message.type === "leave") void import("../state/session.js").then(({ leave }) => leave(message.forgets));
 }
 
 function shared() {
@@ -58,6 +61,9 @@ export function open(take) {
   addEventListener("pagehide", () => say({ type: "bye" }));
   see();
 }
+
+/** @param {any} message to the switchboard */
+export const send = (message) => say(message);
 
 /**
  * Follows a run from an event on.

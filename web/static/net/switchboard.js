@@ -48,6 +48,7 @@ export class Switchboard {
       this.share();
     }
     if (message.type === "wake") this.wake.ring();
+    if (message.type === "leave") this.forget(message);
   }
 
   /** @param {Tab} tab @param {string} run @param {number} after */
@@ -78,6 +79,15 @@ export class Switchboard {
       this.lines.delete(run);
       this.share();
     }
+  }
+
+  /** Another is here now, or nobody: what was heard is not for them. @param {any} message */
+  forget(message) {
+    for (const line of this.lines.values()) line.stop();
+    this.lines.clear();
+    this.feed.stop();
+    this.feed.runs.clear();
+    for (const tab of this.tabs) tab.tell(message);
   }
 
   /** Gives the few streams to the runs that somebody sees. */
@@ -221,10 +231,11 @@ class Feed {
   async go(signal) {
     for (let failures = 0; !signal.aborted; ) {
       try {
-        await read(`${API}/feed`, signal, (frames) => {
+        const status = await read(`${API}/feed`, signal, (frames) => {
           failures = 0;
           this.take(frames);
         });
+        if (status === 401) for (const tab of this.board.tabs) tab.tell({ type: "signed-out" });
       } catch {
         // Also what broke is tried again.
       }

@@ -34,6 +34,12 @@ function save() {
 
 addEventListener("pagehide", save);
 
+/** Whoever comes next is another. */
+export function forget() {
+  texts.value = {};
+  save();
+}
+
 /** @param {Iterable<File>} more */
 export function attach(more) {
   attached.value = { ...attached.value, [place()]: [...files.value, ...more] };

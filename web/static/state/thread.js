@@ -28,6 +28,8 @@ export const loading = signal(false);
 export const chosen = signal({});
 /** The run that the next message follows, where that is not the last one. @type {import("@preact/signals").Signal<string>} */
 export const branchAt = signal("");
+/** The runs that the feed tells of while the thread is opened. @type {Run[]} */
+let meanwhile = [];
 
 const runsOf = () => turns.value.map(({ run }) => run.value);
 /** What is shown: one way through the branches. */
@@ -44,6 +46,7 @@ export const head = computed(() => busy.value[0] ?? null);
 /** @param {string} id */
 export async function open(id) {
   for (const turn of turns.value) turn.close();
+  meanwhile = [];
   batch(() => {
     thread.value = null;
     turns.value = [];
@@ -62,10 +65,13 @@ export async function open(id) {
     runs.sort((one, other) => (one.id < other.id ? -1 : 1));
     batch(() => {
       thread.value = opened;
-      artifacts.value = files;
+      // What was saved meanwhile is newer.
+      artifacts.value = [...artifacts.value.filter((one) => !files.some(({ id }) => id === one.id)), ...files];
       turns.value = runs.map((run) => turnOf(run, messages, files));
       loading.value = false;
     });
+    // The record was asked later than it has told of some of these.
+    for (const run of meanwhile) if (isOver(run.status) || !turns.value.some((turn) => turn.id === run.id)) changed(run);
     for (const { turn } of steps.value.slice(-AT_ONCE)) if (turn.over) void turn.load();
     followHead();
   } catch (error) {
@@ -98,7 +104,9 @@ function add(run) {
 
 /** A run that the feed tells of. @param {Run} run */
 export function changed(run) {
-  if (run.thread_id !== threadId.value || loading.value || !thread.value) return;
+  if (run.thread_id !== threadId.value) return;
+  if (loading.value) meanwhile.push(run);
+  if (!thread.value) return;
   const turn = turns.value.find(({ id }) => id === run.id);
   if (turn) turn.update(run);
   // The feed cuts long texts.

@@ -10,6 +10,7 @@ import { unwatch, watch } from "../net/line.js";
 /** @import { View } from "../model/reduce.js" */
 
 const HIDDEN_MS = 250;
+const AGAIN_MS = 1000;
 
 export class Turn {
   /**
@@ -28,7 +29,8 @@ export class Turn {
     this.ended = ended;
     this.watched = false;
     /** Whether the log was read. */
-    this.whole = false;
+    this.whole = signal(false);
+    this.reading = false;
     /** @type {RunEvent[]} */
     this.waiting = [];
     this.drawing = false;
@@ -59,13 +61,17 @@ export class Turn {
 
   /** Reads the log of a run that is over, at once. */
   async load() {
-    if (this.whole) return;
-    this.whole = true;
+    if (this.whole.value || this.reading) return;
+    this.reading = true;
     /** @type {RunEvent[]} */
     const events = [];
     const status = await read(`${API}/runs/${this.id}/events?after=0`, this.closing.signal, (more) => void events.push(...more)).catch(() => 0);
+    this.reading = false;
+    if (this.closing.signal.aborted) return;
     if (status === 200 && events.length) this.view.value = reduce(emptyView(), events);
-    else if (status !== 404) this.whole = false;
+    // Who is not signed in begins anew; else the server is away, or has too much to do.
+    else if (status !== 404) return void (status !== 401 && setTimeout(() => this.load(), AGAIN_MS));
+    this.whole.value = true;
     this.finish();
   }
 
@@ -83,7 +89,7 @@ export class Turn {
     this.drawing = false;
     this.view.value = reduce(this.view.value, this.waiting);
     this.waiting = [];
-    if (this.over) this.whole = true;
+    if (this.over) this.whole.value = true;
     this.finish();
   }
 

@@ -1,6 +1,7 @@
 // The whole page: threads at the left, the conversation, and the files at the right.
 
 import { useEffect, useState } from "preact/hooks";
+import { session } from "../net/api.js";
 import { connected } from "../net/line.js";
 import { title } from "../state/attention.js";
 import { active, approvals } from "../state/feed.js";
@@ -23,11 +24,13 @@ const PANELS = "css/panels.css";
 const Files = lazy(() => import("./files.js"), "Files", PANELS);
 const Tray = lazy(() => import("./tray.js"), "Tray", PANELS);
 const Sheet = lazy(() => import("./sheet.js"), "Sheet", PANELS);
+const SignIn = lazy(() => import("./session.js"), "SignIn", PANELS);
 const OFFLINE_AFTER_MS = 4000;
 
 export function App() {
   useShortcuts();
   useCodeCopying();
+  if (session.value === null) return html`<${SignIn} />`;
   return html`
     <div class="app ${sidebarShut.value ? "shut" : ""} ${filesOpen.value ? "with-files" : ""}">
       <${Sidebar} />

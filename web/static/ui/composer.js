@@ -1,6 +1,6 @@
 // Where messages are written: the text, the files with it, who is asked, and what happens when the thread is busy.
 
-import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
+import { useLayoutEffect, useRef, useState } from "preact/hooks";
 import { size } from "../model/format.js";
 import { agent, agentChoice, agents, background, can, modelChoice } from "../state/agents.js";
 import { attach, clear, detach, draft, files, write } from "../state/drafts.js";
@@ -21,7 +21,8 @@ export function Composer() {
   const steerable = head.value !== null && can(agents.value.find(({ id }) => id === head.value?.run.value.agent), "steer");
   const how = isBusy ? (ifBusy === "steer" && !steerable ? "queue" : ifBusy) : "queue";
   useGrowing(area);
-  useEffect(() => {
+  // With what is drawn, not after it: a key pressed by then has its own idea of where to go.
+  useLayoutEffect(() => {
     if (matchMedia("(hover: hover)").matches) area.current?.focus();
   }, [threadId.value, branchAt.value]);
 

@@ -49,30 +49,35 @@ export function Conversation() {
 function useReading(log, place, newest) {
   const [atEnd, setAtEnd] = useState(true);
   const stays = useRef(true);
+  const top = useRef(0);
   const stay = (/** @type {boolean} */ value) => {
     stays.current = value;
     setAtEnd(value);
   };
+  const follow = () => {
+    if (!log.current) return;
+    log.current.scrollTop = log.current.scrollHeight;
+    top.current = log.current.scrollTop;
+  };
   const toEnd = () => {
     stay(true);
-    if (log.current) log.current.scrollTop = log.current.scrollHeight;
+    follow();
   };
   useEffect(() => {
     const element = log.current;
     if (!element) return undefined;
-    let top = 0;
     const scrolled = () => {
       const left = element.scrollHeight - element.scrollTop - element.clientHeight;
       // By the time of this event more may have come: only a way up is a wish to leave the end.
       if (left < AT_END_PX) stay(true);
-      else if (element.scrollTop < top - 2) stay(false);
-      top = element.scrollTop;
+      else if (element.scrollTop < top.current - 2) stay(false);
+      top.current = element.scrollTop;
     };
     // What is unfolded stays where it is.
     const pressed = (/** @type {Event} */ event) => {
       if (event.target instanceof Element && event.target.closest("summary")) stay(false);
     };
-    const sizes = new ResizeObserver(() => stays.current && (element.scrollTop = element.scrollHeight));
+    const sizes = new ResizeObserver(() => stays.current && follow());
     for (const one of [element, element.firstElementChild]) if (one) sizes.observe(one);
     element.addEventListener("scroll", scrolled, { passive: true });
     element.addEventListener("click", pressed, true);

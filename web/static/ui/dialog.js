@@ -1,11 +1,12 @@
 // What all that opens over or beside the page does: take the focus, give it back, and go at Escape.
 
-import { useEffect, useRef } from "preact/hooks";
+import { useLayoutEffect, useRef } from "preact/hooks";
 
 /** @param {import("@preact/signals").Signal<boolean>} isOpen */
 export function useDialog(isOpen) {
   const element = useRef(/** @type {HTMLElement | null} */ (null));
-  useEffect(() => {
+  // Before anything else can be pressed.
+  useLayoutEffect(() => {
     const before = document.activeElement;
     element.current?.focus();
     const key = (/** @type {KeyboardEvent} */ event) => {

@@ -1,6 +1,6 @@
 // The files of a thread, beside the conversation: each with its versions, shown, compared and saved.
 
-import { useEffect, useState } from "preact/hooks";
+import { useState } from "preact/hooks";
 import { size, when } from "../model/format.js";
 import { API, contentUrl } from "../net/api.js";
 import { files, filesOpen, shown } from "../state/panel.js";
@@ -19,7 +19,7 @@ export function Files() {
   const versions = files.value.get(shown.value.name);
   return html`
     <aside class="files" ref=${element} tabindex="-1" role="complementary" aria-label=${t("files")}>
-      ${versions ? html`<${OneFile} versions=${versions} />` : html`<${AllFiles} />`}
+      ${versions ? html`<${OneFile} key=${shown.value.name} versions=${versions} />` : html`<${AllFiles} />`}
     </aside>
   `;
 }
@@ -62,7 +62,6 @@ function OneFile({ versions }) {
   const kind = kindOf(artifact);
   const tabs = ["preview", ...(kind.source ? ["source"] : []), ...(kind.text && older.length ? ["changes"] : [])];
   const [tab, setTab] = useState("preview");
-  useEffect(() => setTab("preview"), [artifact.name]);
   const now = tabs.includes(tab) ? tab : "preview";
   const move = (/** @type {KeyboardEvent} */ event) => {
     const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];

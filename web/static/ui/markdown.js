@@ -6,49 +6,22 @@ import { languages } from "../model/highlight.js";
 import { divide, toHtml } from "../model/markdown.js";
 import { t } from "../words/words.js";
 import { html } from "./html.js";
-import { style } from "./style.js";
 
 /** @import { Blocks } from "../model/markdown.js" */
+
+/** Fetched with the first formula. @type {((element: HTMLElement) => void) | null} */
+let drawMaths = null;
 
 const Block = memo((/** @type {{ text: string, growing: boolean, colours: number }} */ { text, growing, colours }) => {
   const element = useRef(/** @type {HTMLElement | null} */ (null));
   const inner = useMemo(() => toHtml(text, growing), [text, growing, colours]);
-  const setMaths = () => void drawMaths(element.current);
-  useLayoutEffect(setMaths, [inner]);
+  useLayoutEffect(() => {
+    if (!element.current?.querySelector("code.math")) return;
+    if (drawMaths) drawMaths(element.current);
+    else void import("./maths.js").then((maths) => ((drawMaths = maths.drawMaths), element.current && drawMaths(element.current)));
+  }, [inner]);
   return html`<div class="block" ref=${element} dangerouslySetInnerHTML=${{ __html: inner }} />`;
 });
-
-/** @type {Promise<any> | null} */
-let katex = null;
-/** @type {any} */
-let loaded = null;
-
-/** @param {HTMLElement | null} element */
-async function drawMaths(element) {
-  const formulas = element?.querySelectorAll("code.math") ?? [];
-  if (!formulas.length) return;
-  katex ??= load();
-  loaded ?? (loaded = await katex);
-  for (const formula of formulas) {
-    if (!formula.isConnected) continue;
-    const place = document.createElement("span");
-    place.className = formula.className;
-    // Built as elements: its styles then pass a policy that allows none in the markup.
-    loaded.render(formula.textContent ?? "", place, {
-      displayMode: formula.classList.contains("math-display"),
-      throwOnError: false,
-      trust: false,
-      maxSize: 20,
-      maxExpand: 200,
-    });
-    formula.replaceWith(place);
-  }
-}
-
-async function load() {
-  const [module] = await Promise.all([import("katex"), style("vendor/katex/katex.css")]);
-  return module.default;
-}
 
 /** @param {{ text: string, growing?: boolean }} props */
 export function Markdown({ text, growing = false }) {

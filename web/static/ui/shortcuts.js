@@ -1,6 +1,6 @@
 // What keys do, wherever one is.
 
-import { useEffect } from "preact/hooks";
+import { useLayoutEffect } from "preact/hooks";
 import { drawerOpen, filesOpen, sheetOpen, trayOpen } from "../state/panel.js";
 import { sidebarShut } from "../state/settings.js";
 import { head, stop } from "../state/thread.js";
@@ -14,7 +14,8 @@ const COMMANDS = {
   k: () => {
     if (narrow()) drawerOpen.value = true;
     sidebarShut.value = false;
-    requestAnimationFrame(() => focus("search"));
+    // Preact draws in a microtask, too, and by then the list can be seen.
+    queueMicrotask(() => focus("search"));
   },
   "shift+o": () => open(""),
   "/": () => (sheetOpen.value = !sheetOpen.value),
@@ -25,7 +26,8 @@ const COMMANDS = {
 };
 
 export function useShortcuts() {
-  useEffect(() => {
+  // As soon as anything is to be seen, keys work.
+  useLayoutEffect(() => {
     const press = (/** @type {KeyboardEvent} */ event) => {
       if (event.key === "Escape" && !event.defaultPrevented) {
         const topmost = [sheetOpen, trayOpen, drawerOpen, filesOpen].find((one) => one.value);

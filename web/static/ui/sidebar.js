@@ -2,6 +2,7 @@
 
 import { useLayoutEffect, useRef, useState } from "preact/hooks";
 import { age, when } from "../model/format.js";
+import { session } from "../net/api.js";
 import { unseen } from "../state/attention.js";
 import { active, approvals } from "../state/feed.js";
 import { drawerOpen, sheetOpen, trayOpen } from "../state/panel.js";
@@ -11,9 +12,11 @@ import { found, hasMore, loadMore, query, remove, rename, search, threads } from
 import { t } from "../words/words.js";
 import { html } from "./html.js";
 import { Icon, IconButton } from "./icon.js";
+import { lazy } from "./lazy.js";
 
 /** @import { Thread } from "../types.js" */
 
+const Who = lazy(() => import("./session.js"), "Who", "css/panels.css");
 const THEMES = /** @type {const} */ (["auto", "light", "dark"]);
 const THEME_ICONS = { auto: "auto", light: "sun", dark: "moon" };
 
@@ -40,6 +43,7 @@ export function Sidebar() {
         ${list && html`<${Groups} list=${list} />`}
         ${!found.value && hasMore.value && html`<button type="button" class="plain more" onClick=${loadMore}>${t("threads.more")}</button>`}
       </div>
+      ${(session.value?.how ?? "local") !== "local" && html`<${Who} />`}
       <div class="sidebar-foot">
         <${TrayButton} />
         <span class="stretch" />

@@ -16,6 +16,7 @@ import { html } from "./html.js";
 import { Icon, IconButton } from "./icon.js";
 import { open } from "./sidebar.js";
 import { useDialog } from "./dialog.js";
+import { Usage } from "./usage.js";
 
 /** @import { Run } from "../types.js" */
 
@@ -53,6 +54,7 @@ export function Tray() {
         <ul>${active.value.map((run) => html`<${Active} key=${run.id} run=${run} />`)}</ul>
         ${recent.length > 0 && html`<h3>${t("tray.recent")}</h3>`}
         <ul>${recent.map((run) => html`<${Ended} key=${run.id} run=${run} />`)}</ul>
+        <${Usage} />
       </div>
     </div>
   `;

@@ -23,10 +23,12 @@ export function TurnView({ turn, siblings }) {
   const run = turn.run.value;
   const view = turn.view.value;
   const over = isOver(view.status);
+  // Of a run that was over when it was first heard of, nothing may be known but that.
+  const busy = !over || (!turn.whole.value && !view.parts.length);
   const element = useRef(null);
   useNearness(element, turn);
   return html`
-    <article ref=${element} class="turn" id=${turn.id} aria-busy=${String(!over)} data-status=${view.status}
+    <article ref=${element} class="turn" id=${turn.id} aria-busy=${String(busy)} data-status=${view.status}
       aria-label=${t("turn.label", { text: run.input.slice(0, 60) })}>
       <${Asked} turn=${turn} siblings=${siblings} />
       <div class="answer">
@@ -41,7 +43,7 @@ export function TurnView({ turn, siblings }) {
 /** Has a turn's log read when it comes near. @param {{ current: Element | null }} element @param {Turn} turn */
 function useNearness(element, turn) {
   useEffect(() => {
-    if (turn.whole || !turn.over || !element.current) return undefined;
+    if (turn.whole.value || !turn.over || !element.current) return undefined;
     const near = new IntersectionObserver(
       ([entry]) => {
         if (!entry.isIntersecting) return;

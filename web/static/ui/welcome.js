@@ -1,5 +1,6 @@
 // What an empty conversation says.
 
+import { agents } from "../state/agents.js";
 import { write } from "../state/drafts.js";
 import { t } from "../words/words.js";
 import { html } from "./html.js";
@@ -13,6 +14,8 @@ export function Welcome() {
     write(words);
     document.getElementById("input")?.focus();
   };
+  // Null while no worker can run it.
+  const told = agents.value.filter(({ isolated }) => isolated != null);
   return html`
     <div class="welcome">
       <img src="icon.svg" alt="" width="44" height="44" />
@@ -21,6 +24,7 @@ export function Welcome() {
       <div class="ideas">
         ${IDEAS.map((key) => html`<button type="button" key=${key} onClick=${() => take(t(key))}>${t(key)}</button>`)}
       </div>
+      ${told.length > 0 && html`<small>${t(told.every(({ isolated }) => isolated) ? "welcome.sandbox" : "welcome.bare")}</small>`}
     </div>
   `;
 }
