@@ -42,7 +42,7 @@ class Collector:
     def __exit__(self, *exc: object) -> None:
         self._server.shutdown()
         self._server.server_close()
-        self._thread.join(5)
+        self._thread.join(30)
 
     def _take(self, body: bytes) -> None:
         self.raw += body

@@ -114,7 +114,7 @@ class Host:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     each.send_signal(number)
         for process in self.processes.values():
-            process.wait(10)
+            process.wait(30)
         self.processes.clear()
 
     def end(self) -> None:
@@ -155,7 +155,7 @@ class Proxy:
         # One connection, so that all that is asked at once is asked over it.
         limits = httpx2.Limits(max_connections=1) if http2 else httpx2.Limits()
         return httpx2.Client(
-            base_url=self.url, http2=http2, verify=self.trusted, limits=limits, timeout=10, trust_env=False
+            base_url=self.url, http2=http2, verify=self.trusted, limits=limits, timeout=30, trust_env=False
         )
 
     def __enter__(self) -> Self:

@@ -52,7 +52,7 @@ class Terminal:
         if self._popen.poll() is None:
             self._popen.kill()
         self._popen.wait()
-        self._reader.join(5)
+        self._reader.join(30)
         os.close(self._ours)
         if exc[0] is not None:
             print("\n".join(self.transcript))
@@ -73,7 +73,7 @@ class Terminal:
             status = self._popen.wait(seconds)
         except subprocess.TimeoutExpired:
             raise AssertionError(f"it still runs after {seconds} s") from None
-        self._reader.join(5)
+        self._reader.join(30)
         return status
 
     def wait_for(self, words: str, seconds: float = 15) -> None:

@@ -66,7 +66,7 @@ class S3:
 
     def stop(self) -> None:
         self.process.kill()
-        self.process.wait(10)
+        self.process.wait(30)
 
     def url(self, prefix: str, endpoint: str = "") -> str:
         """The setting for a place in its bucket, by way of another address if there is one."""

@@ -16,7 +16,7 @@ def scrape(stack: Stack) -> Samples:
     assert said, stack.process.output
     samples: Samples = {}
     for tier, url in zip(TIERS, said.groups(), strict=True):
-        answer = httpx2.get(url, timeout=10, trust_env=False)
+        answer = httpx2.get(url, timeout=30, trust_env=False)
         assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
         for line in answer.text.splitlines():
             if not line.startswith("#"):

@@ -71,7 +71,7 @@ class Stack:
     def crash(self, meanwhile: Callable[[], None] = lambda: None) -> None:
         """Kill `up`, and with it everything; then start it again."""
         self.process.send(signal.SIGKILL)
-        self.process.wait(10)
+        self.process.wait(30)
         self.http.close()
         meanwhile()
         self.__enter__()
@@ -99,7 +99,7 @@ class Stack:
 
     def pid(self, tier: str) -> int:
         """The process of a tier (web, mcp, worker, valkey) that runs now."""
-        return wait_for(lambda: self.find_pid(tier), 10, f"a {tier} process")
+        return wait_for(lambda: self.find_pid(tier), what=f"a {tier} process")
 
     def find_pid(self, tier: str) -> int | None:
         for child in psutil.Process(self.process.pid).children():

@@ -61,7 +61,7 @@ def test_a36_no_key_is_with_an_agent_and_no_token_in_a_command_line(real: RealAg
     assert {stack.settled(run, 30)["status"] for run in runs} == {"cancelled"}
     for agent in agents:
         provider = real.provider(agent)
-        wait_for(lambda provider=provider: provider.asked[-1].ended == "abandoned", 10, "it to be left")  # type: ignore[misc]
+        wait_for(lambda provider=provider: provider.asked[-1].ended == "abandoned", what="it to be left")  # type: ignore[misc]
         seen = [request.headers.get("x-api-key") or request.headers["authorization"] for request in provider.asked]
         assert set(seen) <= {KEYS[0], f"Bearer {KEYS[1]}"}
 

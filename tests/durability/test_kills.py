@@ -18,13 +18,13 @@ from waiting import wait_for
 
 def cli_pid(folder: Path) -> int:
     file = folder / "pid"
-    return int(wait_for(lambda: file.read_text() if file.exists() else None, 10, "the CLI to start"))
+    return int(wait_for(lambda: file.read_text() if file.exists() else None, what="the CLI to start"))
 
 
 def long_run(stack: Stack, folder: Path) -> Json:
     """A run that has streamed some text, and waits for a file that nobody makes."""
     run = stack.run(f"pid {folder / 'pid'}; say 5 0; wait {folder / 'gate'}; say 5 0")
-    wait_for(lambda: stack.text_of(run).endswith("4 "), 15, "the first half of the answer")
+    wait_for(lambda: stack.text_of(run).endswith("4 "), what="the first half of the answer")
     return run
 
 
@@ -70,7 +70,7 @@ def test_f16_a_killed_web_tier_is_back_and_readers_go_on_where_they_were(shaken_
 
 def test_f20_a_killed_mcp_server_is_back_for_the_next_save(shaken_stack: Stack, tmp_path: Path) -> None:
     run = shaken_stack.run(f"save a.txt; wait {tmp_path / 'gate'}; save b.txt")
-    wait_for(lambda: shaken_stack.get(f"/runs/{run['id']}/artifacts")["data"], 10, "the first file")
+    wait_for(lambda: shaken_stack.get(f"/runs/{run['id']}/artifacts")["data"], what="the first file")
     shaken_stack.kill("mcp")
     shaken_stack.well()
     (tmp_path / "gate").touch()
@@ -104,7 +104,7 @@ def test_f25_with_redis_frozen_posts_are_accepted_and_streams_follow_the_record(
             wait_for(lambda: len(reader.events) >= 3, what="the reader to read")
             queued = [shaken_stack.run("say 1 0") for _ in range(5)]
             (tmp_path / "gate").touch()
-            check_whole(reader.wait(10))
+            check_whole(reader.wait(30))
         assert {shaken_stack.status(each) for each in queued} <= {"queued", "running", "succeeded"}
     finally:
         os.kill(valkey, signal.SIGCONT)
@@ -128,7 +128,7 @@ def test_f27_a_redis_that_takes_nothing_more_holds_up_no_stream_and_no_submissio
         client.config_set("maxmemory", 1)
         queued = [shaken_stack.run("say 1 0") for _ in range(3)]
         (tmp_path / "gate").touch()
-        check_whole(reader.wait(15))
+        check_whole(reader.wait(30))
         client.config_set("maxmemory", 0)
     assert {shaken_stack.settled(each, 30)["status"] for each in queued} == {"succeeded"}
 
@@ -170,7 +170,7 @@ def test_f37_a_worker_frozen_for_longer_than_its_lease_is_taken_over_and_writes_
         (tmp_path / "gate").touch()
     finally:
         os.kill(frozen, signal.SIGCONT)
-    wait_for(lambda: gone(agent), 10, "the CLI of the worker that came back to be gone")
+    wait_for(lambda: gone(agent), what="the CLI of the worker that came back to be gone")
     assert shaken_stack.settled(shaken_stack.run("say 1 0", thread=run["thread_id"]))["status"] == "succeeded"
     assert shaken_stack.log_of(run) == log
     check_whole(log)
@@ -180,7 +180,7 @@ def test_f37_a_worker_frozen_for_longer_than_its_lease_is_taken_over_and_writes_
 def test_f42_a_worker_that_is_told_to_stop_lets_runs_finish_and_then_ends_the_rest(
     record_env: dict[str, str], tmp_path: Path
 ) -> None:
-    with Stack(tmp_path / "stack", {**record_env, "LONGWICK_DRAIN_SECONDS": "6"}) as stack:
+    with Stack(tmp_path / "stack", {**record_env, "LONGWICK_DRAIN_SECONDS": "10"}) as stack:
         never = long_run(stack, tmp_path)
         short = stack.run(f"say 3 0; wait {tmp_path / 'told'}; say 2 0")
         wait_for(lambda: stack.text_of(short), what="the short run to be under way")
@@ -200,7 +200,7 @@ def test_f53_when_up_is_killed_nothing_is_left_running(own_stack: Stack, tmp_pat
     assert cli_pid(tmp_path) in family
     own_stack.process.send(signal.SIGKILL)
     for pid in family:
-        wait_for(lambda: gone(pid), 10, f"process {pid} to be gone")
+        wait_for(lambda: gone(pid), what=f"process {pid} to be gone")
 
 
 def test_after_a_crash_of_everything_the_next_start_finds_it_all(record_env: dict[str, str], tmp_path: Path) -> None:
@@ -209,7 +209,7 @@ def test_after_a_crash_of_everything_the_next_start_finds_it_all(record_env: dic
         cut = long_run(stack, tmp_path)
         queued = stack.run("say 1 0", thread=cut["thread_id"])
         stack.process.send(signal.SIGKILL)
-        stack.process.wait(10)
+        stack.process.wait(30)
     with Stack(tmp_path / "stack", record_env) as stack:
         assert stack.get(f"/runs/{done['id']}") == done
         assert stack.settled(cut)["error"]["code"] == "worker_lost"

@@ -18,7 +18,7 @@ def counting(stack: Stack, folder: Path, number: int = 40, gap: float = 0.05) ->
     half = number // 2
     text = f"pid {folder / 'pid'}; count {half} {gap}; wait {folder / 'gate'}; count {number} {gap}"
     run = stack.run(text, on_worker_lost="retry")
-    wait_for(lambda: len(stack.text_of(run)) > 10, 15, "some text")
+    wait_for(lambda: len(stack.text_of(run)) > 10, what="some text")
     return run
 
 
@@ -101,7 +101,7 @@ def test_a_worker_that_freezes_loses_it_to_another_and_shows_nothing_more(
             log = stack.log_of(run)
         finally:
             os.kill(frozen, signal.SIGCONT)
-        wait_for(lambda: gone(agent), 15, "the CLI of the worker that came back to be gone")
+        wait_for(lambda: gone(agent), what="the CLI of the worker that came back to be gone")
         assert stack.log_of(run) == log
         check_answer(stack, run, log, counted(40))
 
@@ -110,7 +110,7 @@ def test_after_a_crash_of_everything_it_goes_on_with_the_next_start(record_env: 
     with Stack(tmp_path / "stack", record_env) as stack:
         run = counting(stack, tmp_path)
         stack.process.send(signal.SIGKILL)
-        stack.process.wait(10)
+        stack.process.wait(30)
     (tmp_path / "gate").touch()
     with Stack(tmp_path / "stack", record_env) as stack:
         ended = stack.settled(run, 40)

@@ -85,7 +85,7 @@ def test_a_launcher_that_crashes_leaves_nothing_in_the_way_of_the_next(
     with pytest.raises(AssertionError), stack:
         pass
     assert isinstance(stack.process, Process)
-    assert stack.process.wait(10) == -signal.SIGKILL
+    assert stack.process.wait(30) == -signal.SIGKILL
     assert died.exists()
     with Stack(tmp_path / "stack", record_env) as again:
         assert again.settled(again.run("say 1 0"))["status"] == "succeeded"

@@ -192,7 +192,7 @@ def containers(tmp_path: Path, record: Postgres, launch: Launch, secrets: Path) 
 def test_its_commands_make_a_product_that_runs_agents(containers: Containers) -> None:
     assert containers.healthy("postgres")
     valkey = containers.start("valkey")
-    wait_for(lambda: "Ready to accept connections" in valkey.output, 10, "Valkey")
+    wait_for(lambda: "Ready to accept connections" in valkey.output, what="Valkey")
     for _ in range(2):
         assert containers.start("migrate").wait(60) == 0
     (making,) = re.findall(r"docker compose run .* web (keys create .*)", (ROOT / "docs" / "operations.md").read_text())
@@ -212,9 +212,9 @@ def test_its_commands_make_a_product_that_runs_agents(containers: Containers) ->
 
     url = f"http://127.0.0.1:{containers.ports['8000']}"
     shown = {"authorization": f"Bearer {key}"}
-    with httpx2.Client(base_url=url, timeout=10, trust_env=False, headers=shown) as http:
+    with httpx2.Client(base_url=url, timeout=30, trust_env=False, headers=shown) as http:
         assert http.get("/api/v1/runs", headers={"authorization": ""}).status_code == 401
-        wait_for(lambda: http.get("/readyz").json()["status"] == "ok", 10, "all to be ready")
+        wait_for(lambda: http.get("/readyz").json()["status"] == "ok", what="all to be ready")
         run = http.post("/api/v1/runs", json={"input": "Write a haiku about the sea"}).json()
 
         def ended() -> Any:

@@ -26,12 +26,12 @@ class Flower:
     """The Flower of a stack, found by what `up` says of it. Leave it to close its connections."""
 
     def __init__(self, stack: Stack) -> None:
-        line = wait_for(lambda: re.search(r"Flower: (\S+) \(user (\w+), password (.+)\)", stack.said), 10, "Flower")
+        line = wait_for(lambda: re.search(r"Flower: (\S+) \(user (\w+), password (.+)\)", stack.said), what="Flower")
         assert line
         self.url, self.user, self.said_of_password = line.groups()
         self.password_file = stack.data_dir / "flower.password"
         self.password = self.password_file.read_text().strip()
-        self.http = httpx2.Client(base_url=self.url, auth=(self.user, self.password), timeout=10, trust_env=False)
+        self.http = httpx2.Client(base_url=self.url, auth=(self.user, self.password), timeout=30, trust_env=False)
 
     def __enter__(self) -> Self:
         wait_for(lambda: self.http.get("/healthcheck").status_code == 200, what="Flower to answer")
@@ -65,7 +65,7 @@ class Flower:
         return found
 
     def wait_for_state(self, run: Json, state: str) -> Json:
-        wait_for(lambda: self.task(run).get("state") == state, 15, f"Flower to show {run['id']} as {state}")
+        wait_for(lambda: self.task(run).get("state") == state, what=f"Flower to show {run['id']} as {state}")
         return self.task(run)
 
 
@@ -153,7 +153,7 @@ def test_a_run_that_was_cancelled_before_it_could_start_is_a_failed_task(
 ) -> None:
     gate = tmp_path / "gate"
     first = [watched.run(f"wait {gate}") for _ in range(2)]
-    wait_for(lambda: all(watched.status(run) == "running" for run in first), 10, "all slots to be taken")
+    wait_for(lambda: all(watched.status(run) == "running" for run in first), what="all slots to be taken")
     sent = total(scrape(watched), "longwick_hints_sent_total")
     second = watched.run("say 1 0")
     wait_for(lambda: total(scrape(watched), "longwick_hints_sent_total") > sent, what="its hint to wait for the slot")
@@ -164,7 +164,7 @@ def test_a_run_that_was_cancelled_before_it_could_start_is_a_failed_task(
 
 def test_a_run_whose_worker_was_killed_is_a_failed_task(watched: Stack, flower: Flower, tmp_path: Path) -> None:
     run = watched.run(f"say 1 0; wait {tmp_path / 'never'}")
-    wait_for(lambda: watched.text_of(run) == "0 ", 10, "the agent to run")
+    wait_for(lambda: watched.text_of(run) == "0 ", what="the agent to run")
     flower.wait_for_state(run, "STARTED")
     watched.kill("worker")
     assert watched.settled(run)["error"]["code"] == "worker_lost"
@@ -208,7 +208,7 @@ def test_its_password_is_shown_once_and_kept_where_only_its_owner_reads(watched:
 
 def test_it_is_started_again_where_it_was(watched: Stack, flower: Flower) -> None:
     before = watched.kill("flower", signal.SIGKILL)
-    wait_for(lambda: watched.find_pid("flower") not in (None, before), 10, "another Flower")
+    wait_for(lambda: watched.find_pid("flower") not in (None, before), what="another Flower")
     # It was never away for those who ask: `up` keeps its socket.
     assert flower.http.get("/healthcheck", timeout=20).status_code == 200
 

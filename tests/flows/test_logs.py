@@ -46,13 +46,13 @@ def test_a44_no_log_has_a_secret_whatever_happens(telling: Stack, tmp_path: Path
         events = f"{telling.url}/api/v1/runs/{run['id']}/events?ticket={TICKET}"
         for url in (events, f"{telling.url}/nowhere?key={TICKET}"):
             headers = {"authorization": f"Bearer {API_KEY}", "accept": "application/json"}
-            httpx2.get(url, headers=headers, timeout=10, trust_env=False)
+            httpx2.get(url, headers=headers, timeout=30, trust_env=False)
         mcp = telling.environ["LONGWICK_MCP_URL"]
         refused = httpx2.post(mcp, json={}, headers={"authorization": f"Bearer lwk_{'x' * 43}"}, trust_env=False)
         assert refused.status_code == 401
         # What cannot reach Redis says so, with where it is.
         telling.kill("valkey")
-        wait_for(lambda: "redis" in logs(telling)["worker"].lower(), 15, "the worker to miss Redis")
+        wait_for(lambda: "redis" in logs(telling)["worker"].lower(), what="the worker to miss Redis")
         before = telling.kill("worker", signal.SIGTERM)
         wait_for(lambda: telling.find_pid("worker") not in (None, before), 20, "another worker")
         telling.settled(run)

@@ -48,12 +48,12 @@ class Wire:
 
     def __enter__(self) -> Self:
         self._thread.start()
-        assert self._listens.wait(5)
+        assert self._listens.wait(30)
         return self
 
     def __exit__(self, *exc: object) -> None:
         self._loop.call_soon_threadsafe(self._enough.set)
-        self._thread.join(5)
+        self._thread.join(30)
 
     def cut(self) -> None:
         self._loop.call_soon_threadsafe(self._whole.clear)
@@ -148,7 +148,7 @@ def test_a_thread_goes_from_host_to_host_with_its_folder_and_its_files(site: Sit
         assert run["output_text"].startswith(str(site.hosts[turn % 2].data_dir))
         assert run["output_text"].endswith(f"turn-{turn - 1}" if turn else "no note.txt")
     for host in site.hosts:
-        with httpx2.Client(base_url=f"{host.url}/api/v1", timeout=10, trust_env=False) as web:
+        with httpx2.Client(base_url=f"{host.url}/api/v1", timeout=30, trust_env=False) as web:
             saved = web.get(f"/threads/{thread}/artifacts").json()["data"]
             assert sorted(each["name"] for each in saved) == [f"{turn}.txt" for turn in range(4)]
             for each in saved:
@@ -215,7 +215,7 @@ def test_a_worker_that_is_cut_off_from_the_record_ends_its_cli_before_its_run_is
 
 def attempt_of(site: Site, run_id: str) -> int:
     """As the first host has it."""
-    with httpx2.Client(base_url=site.hosts[0].url, timeout=10, trust_env=False) as web:
+    with httpx2.Client(base_url=site.hosts[0].url, timeout=30, trust_env=False) as web:
         found: int = web.get(f"/api/v1/runs/{run_id}").json()["attempt"]
         return found
 
@@ -228,7 +228,7 @@ def test_when_a_host_is_lost_its_runs_end_or_go_on_and_streams_too(
         text = f"count 5 0; wait {gate}; count 8 0; save a.txt"
         lost, retried = submit(http, text), submit(http, text, on_worker_lost="retry")
         for run in (lost, retried):
-            wait_for(lambda run=run: attempt_of(site, run["id"]) == 1, 10, "it to be at work")  # type: ignore[misc]
+            wait_for(lambda run=run: attempt_of(site, run["id"]) == 1, what="it to be at work")  # type: ignore[misc]
     with ExitStack() as reading:
         followers = [Reader(site.proxy, run, trusted=site.proxy.trusted) for run in (lost, retried) for _ in range(3)]
         for reader in followers:

@@ -184,7 +184,7 @@ def test_a_metric_moves_with_what_it_shows(measured: Stack, scene: Scene, tmp_pa
         return SCENES[scene] - names
 
     with scene(measured, tmp_path):
-        wait_for(lambda: not unmoved(), 15, f"{unmoved()} to move")
+        wait_for(lambda: not unmoved(), what=f"{unmoved()} to move")
 
 
 def test_every_metric_has_a_scene_that_moves_it() -> None:

@@ -70,7 +70,7 @@ def test_a_thread_goes_from_worker_to_worker_with_its_folder_and_its_files(site:
 
     wait_for(both, 60, "either worker to have had a turn")
     for host in site.hosts:
-        with httpx2.Client(base_url=f"{host.url}/api/v1", timeout=10, trust_env=False) as web:
+        with httpx2.Client(base_url=f"{host.url}/api/v1", timeout=30, trust_env=False) as web:
             saved = web.get(f"/threads/{thread}/artifacts").json()["data"]
             assert sorted(each["name"] for each in saved) == sorted(f"{number}.txt" for number in range(turn))
             for each in saved:

@@ -115,7 +115,7 @@ def test_an_upload_goes_through_while_it_comes(site: Site, proxy: Proxy, http: h
     def body() -> Iterator[bytes]:
         yield head + kept
         # It is with Longwick already, while half of it is still to come.
-        wait_for(lambda: sum_of_files(site.blobs) - before >= len(kept) // 2, 10, "the first half to be there")
+        wait_for(lambda: sum_of_files(site.blobs) - before >= len(kept) // 2, what="the first half to be there")
         yield kept + b"\r\n--edge--\r\n"
 
     typed = {"content-type": "multipart/form-data; boundary=edge"}

@@ -46,7 +46,7 @@ def the_run(stack: Stack, text: str) -> Json:
         found: list[Json] = [run for run in stack.get("/runs?limit=20")["data"] if run["input"] == text]
         return found[0] if found else None
 
-    found = wait_for(find, 15, f"the run {text!r}")
+    found = wait_for(find, what=f"the run {text!r}")
     assert found
     return found
 
@@ -175,14 +175,14 @@ def test_attach_goes_on_from_where_it_was_when_the_server_is_killed(
     own_stack: Stack, launch: Launch, tmp_path: Path
 ) -> None:
     run = own_stack.run(f"say 30 0.01; wait {tmp_path / 'gate'}; say 30 0.01")
-    wait_for(lambda: own_stack.text_of(run).endswith("29 "), 15, "the first half")
+    wait_for(lambda: own_stack.text_of(run).endswith("29 "), what="the first half")
     errors = tmp_path / "errors"
     lines = launch(
         ["sh", "-c", f"'{LONGWICK}' attach {run['id']} --json 2>'{errors}'"], env={"LONGWICK_URL": own_stack.url}
     )
     with on_a_terminal(own_stack, "attach", run["id"]) as terminal:
         terminal.wait_for("29")
-        wait_for(lambda: '"29 ' in lines.output or " 29 " in lines.output, 15, "the first half in the pipe")
+        wait_for(lambda: '"29 ' in lines.output or " 29 " in lines.output, what="the first half in the pipe")
         own_stack.kill("web")
         terminal.wait_for("the server does not answer; waiting for it")
         terminal.wait_for("the server is back", 30)
@@ -242,7 +242,7 @@ def ask(stack: Stack, run: Json, command: str) -> str:
 
 def test_what_needs_leave_is_shown_listed_and_decided(stack: Stack, tmp_path: Path) -> None:
     run = stack.run(f"say 1 0; wait {tmp_path / 'gate'}")
-    wait_for(lambda: stack.text_of(run), 15, "the run to be at work")
+    wait_for(lambda: stack.text_of(run), what="the run to be at work")
     first, second = ask(stack, run, "ls"), ask(stack, run, "rm -r .")
     listed = longwick(stack.url, "approvals").stdout.splitlines()
     assert listed[0].split() == ["APPROVAL", "RUN", "ASKED", "WHAT"]

@@ -32,7 +32,7 @@ class Feed:
 
     def __enter__(self) -> "Feed":
         self._thread.start()
-        wait_for(lambda: self.frames, 10, "the snapshot")
+        wait_for(lambda: self.frames, what="the snapshot")
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -79,21 +79,21 @@ def test_f52_a_busy_thread_that_is_deleted_leaves_nothing_running(stack: Stack, 
     run, agent = busy(stack, tmp_path)
     waiting = stack.run("say 1 0", thread=run["thread_id"])
     with Reader(stack, run) as reader:
-        wait_for(lambda: len(reader.events) >= 3, 10, "the reader to read")
+        wait_for(lambda: len(reader.events) >= 3, what="the reader to read")
         assert stack.http.delete(f"/threads/{run['thread_id']}").status_code == 204
         for path in (f"threads/{run['thread_id']}", f"runs/{run['id']}", f"runs/{waiting['id']}/events"):
             assert stack.http.get(f"/{path}").status_code == 404
         with pytest.raises(AssertionError, match="404"):
             # The open stream ended, and there is nothing to come back to.
-            reader.wait(10)
-    wait_for(lambda: gone(agent), 15, "the CLI to be gone")
+            reader.wait(30)
+    wait_for(lambda: gone(agent), what="the CLI to be gone")
     database = record(stack)
     try:
 
         def found() -> list[RunStatus]:
             return database.read(lambda db: [db.get_one(Run, each["id"]).status for each in (run, waiting)])
 
-        wait_for(lambda: found() == [RunStatus.CANCELLED] * 2, 10, "both to be over")
+        wait_for(lambda: found() == [RunStatus.CANCELLED] * 2, what="both to be over")
         held = database.read(all_held)
         assert run["id"] not in [lease.run_id for lease in held]
     finally:
@@ -105,7 +105,7 @@ def test_an_interrupted_thread_runs_what_interrupted_it(stack: Stack, tmp_path: 
     after = stack.run("history", thread=run["thread_id"], if_busy="interrupt")
     assert stack.settled(after, 30)["status"] == "succeeded"
     assert stack.settled(run)["status"] == "cancelled"
-    wait_for(lambda: gone(agent), 10, "the CLI to be gone")
+    wait_for(lambda: gone(agent), what="the CLI to be gone")
     assert '["assistant", "0 1 2 "]' in stack.get(f"/runs/{after['id']}")["output_text"]
 
 
@@ -160,11 +160,11 @@ def test_who_watches_the_feed_sees_runs_and_files_come_and_go(stack: Stack, tmp_
         wait_for(lambda: "running" in feed.statuses(run), 20, "the feed to tell that it runs")
         (tmp_path / "gate").touch()
         ended = stack.settled(run)
-        wait_for(lambda: feed.statuses(run)[-1] == "succeeded", 10, "the feed to tell the end")
+        wait_for(lambda: feed.statuses(run)[-1] == "succeeded", what="the feed to tell the end")
         told = [frame["run"] for frame in feed.frames if frame["type"] == "run" and frame["run"]["id"] == run["id"]]
         assert told[-1] == ended
-        wait_for(lambda: feed.files(run), 10, "the feed to tell of the file")
+        wait_for(lambda: feed.files(run), what="the feed to tell of the file")
         assert feed.files(run) == ["a.txt"]
         assert stack.http.delete(f"/threads/{run['thread_id']}").status_code == 204
-        wait_for(lambda: len(feed.snapshots()) == 2, 10, "a new snapshot")
+        wait_for(lambda: len(feed.snapshots()) == 2, what="a new snapshot")
         assert run["id"] not in feed.snapshots()[-1]

@@ -52,22 +52,22 @@ def test_what_runs_what_waits_and_who_works_is_seen_as_it_changes(stack: Stack, 
     gate = tmp_path / "gate"
     run = stack.run(f"cost 0.25; say 1 0; wait {gate}; kanarienvogel")
     waits = stack.run("say 1 0", thread=run["thread_id"])
-    wait_for(lambda: stack.text_of(run) == "0 ", 10, "the run to run")
+    wait_for(lambda: stack.text_of(run) == "0 ", what="the run to run")
     with Terminal([LONGWICK, "top", "--every", "0.3"], {"LONGWICK_DATA_DIR": str(stack.data_dir)}, rows=40) as terminal:
         screen = Screen(terminal)
         of_run = rf"^{run['id']} +local +script +running +\d+ s +\d+ s +1 +\$0\.25$"
         wait_for(lambda: screen.shows(of_run), 20, "the run to be shown")
         # Another look has seen a worker beat.
-        wait_for(lambda: screen.shows(r"background \d+ +\d+ s +\d+ (s|min)"), 10, "a beat to be seen")
+        wait_for(lambda: screen.shows(r"background \d+ +\d+ s +\d+ (s|min)"), what="a beat to be seen")
         assert screen.shows(r"^longwick top · 1 workers · \d+ runs · \d+ wait")
         assert screen.shows(r"^[\w.-]+:\d+ +1 +chat \d+ background \d+ +\d+ s")
         assert screen.shows(r"^chat +local +\d+ +\d+ +\d+ s")
         gate.touch()
         stack.settled(waits)
-        wait_for(lambda: not screen.shows(run["id"]), 10, "the run to be gone")
+        wait_for(lambda: not screen.shows(run["id"]), what="the run to be gone")
         assert "kanarienvogel" not in terminal.text
         terminal.press("q")
-        assert terminal.wait(10) == 0
+        assert terminal.wait(30) == 0
         written = b"".join(terminal.chunks)
     # The other screen was for us alone, and the cursor is there again.
     assert written.count(b"\x1b[?1049h") == written.count(b"\x1b[?1049l") == 1
@@ -78,13 +78,13 @@ def test_ctrl_c_ends_it_as_well(stack: Stack) -> None:
     with Terminal([LONGWICK, "top"], {"LONGWICK_DATA_DIR": str(stack.data_dir)}) as terminal:
         terminal.wait_for("longwick top")
         terminal.press("\x03")
-        assert terminal.wait(10) == 0
+        assert terminal.wait(30) == 0
 
 
 def test_in_a_pipe_it_is_one_look_as_words_or_as_json(stack: Stack, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     run = stack.run(f"cost 0.25; say 1 0; wait {gate}", kind="background")
-    wait_for(lambda: stack.text_of(run) == "0 ", 10, "the run to run")
+    wait_for(lambda: stack.text_of(run) == "0 ", what="the run to run")
     words, line = top(stack), top(stack, "--json")
     gate.touch()
     assert words.returncode == line.returncode == 0, words.stderr + line.stderr

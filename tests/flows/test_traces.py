@@ -58,7 +58,7 @@ def whole_trace(collector: Collector, trace_id: str, *also: str) -> list[tuple[s
         names = {span.name for _, span in found}
         return found if ended and names.issuperset(also) and any(name.startswith("POST") for name in names) else None
 
-    found = wait_for(over, 15, "the task's span")
+    found = wait_for(over, what="the task's span")
     assert found
     return found
 
@@ -123,7 +123,7 @@ def test_a_retry_is_a_trace_of_its_own_that_points_to_the_first(traced: Stack, c
 def test_another_attempt_after_a_lost_worker_goes_on_in_the_same_trace(traced: Stack, collector: Collector) -> None:
     asked = {"input": "count 20 0.05; wait /nowhere; say 1 0", "agent": "script", "on_worker_lost": "retry"}
     run, trace_id, _ = submit(traced, asked)
-    wait_for(lambda: traced.text_of(run), 10, "the agent to run")
+    wait_for(lambda: traced.text_of(run), what="the agent to run")
     traced.kill("worker")
     wait_for(lambda: traced.get(f"/runs/{run['id']}")["attempt"] == 2, 20, "another attempt")
     traced.post(f"/runs/{run['id']}/cancel")
@@ -152,7 +152,7 @@ def test_a_collector_that_is_away_holds_nothing_up(collector: Collector, traced:
     collector.__exit__()
     assert traced.settled(traced.run("say 2 0"))["status"] == "succeeded"
     before = traced.kill("worker", signal.SIGTERM)
-    wait_for(lambda: traced.find_pid("worker") not in (None, before), 12, "the worker to end, and another to start")
+    wait_for(lambda: traced.find_pid("worker") not in (None, before), what="the worker to end, and another to start")
 
 
 def test_nothing_is_imported_while_nobody_collects() -> None:

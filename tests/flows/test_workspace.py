@@ -37,7 +37,7 @@ def test_now_add_a_test_to_that_works_tomorrow_on_another_host(
     first = launch_host(launch, settings, tmp_path / "today")
     agents = str(AGENTS / "agents.toml")
     _, url = serve_web(launch, settings, LONGWICK_AGENTS_FILE=agents, LONGWICK_DEFAULT_AGENT="keeper")
-    with httpx2.Client(base_url=f"{url}/api/v1", timeout=10, trust_env=False) as http:
+    with httpx2.Client(base_url=f"{url}/api/v1", timeout=30, trust_env=False) as http:
 
         def ended(path: str, text: str) -> Json:
             run = http.post(path, json={"input": text}).json()

@@ -73,11 +73,11 @@ def held(record: Database, *, write: bool) -> Iterator[None]:
     with ThreadPoolExecutor(1) as pool:
         standing: Future[None] = pool.submit(record.write if write else record.read, stand)
         try:
-            assert entered.wait(5)
+            assert entered.wait(30)
             yield
         finally:
             release.set()
-        standing.result(5)
+        standing.result(30)
 
 
 def test_threads_lose_no_updates(record: Database, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -205,7 +205,7 @@ def test_a_deadlock_is_retried(record: Database) -> None:
             assert len(tries) <= 2 or one_is_done.wait(20)
             increment(db, first)
             if len(tries) <= 2:
-                both_hold_one.wait(5)
+                both_hold_one.wait(30)
             increment(db, second)
 
         record.write(work)
@@ -395,12 +395,12 @@ def test_f32_a_frozen_writer_of_another_process_is_an_error_and_not_a_wait_witho
     holder = threading.Thread(target=lambda: frozen.write(hold))
     holder.start()
     try:
-        assert inside.wait(5)
+        assert inside.wait(30)
         with pytest.raises(Unavailable):
             other.write(lambda db: None)
     finally:
         leave.set()
-        holder.join(5)
+        holder.join(30)
     other.write(lambda db: None)
     frozen.dispose()
     other.dispose()

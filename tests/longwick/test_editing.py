@@ -205,19 +205,19 @@ def while_open(
     def work(db: Db) -> T:
         result = first(db)
         done.set()
-        assert commit.wait(10)
+        assert commit.wait(30)
         return result
 
     opened = pool.submit(database.write, work)
-    assert done.wait(10)
+    assert done.wait(30)
     late = pool.submit(rival)
     if not database.sqlite:
         waits = sql(
             "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
         )
-        wait_for(lambda: database.read(lambda db: db.scalar(waits)), 10, "the rival to wait")
+        wait_for(lambda: database.read(lambda db: db.scalar(waits)), what="the rival to wait")
     commit.set()
-    return opened.result(10), late
+    return opened.result(30), late
 
 
 def test_a_worker_that_is_slower_than_an_edit_takes_no_run_out_of_turn(
@@ -228,7 +228,7 @@ def test_a_worker_that_is_slower_than_an_edit_takes_no_run_out_of_turn(
     _, late = while_open(
         database, pool, lambda db: editing.edit(db, OWNER, second.id, wanted), lambda: claim(database, first)
     )
-    assert late.result(10) is None
+    assert late.result(30) is None
     assert run_all(database, thread) == ["b", "a"]
 
 
@@ -239,7 +239,7 @@ def test_a_worker_that_is_slower_than_an_edit_is_given_the_new_text(
     _, late = while_open(
         database, pool, lambda db: editing.edit(db, OWNER, run.id, Edit("new")), lambda: claim(database, run)
     )
-    claimed = late.result(10)
+    claimed = late.result(30)
     assert isinstance(claimed, Run)
     assert claimed.input == "new"
 
@@ -253,7 +253,7 @@ def test_an_edit_that_is_slower_than_a_worker_is_refused(
     )
     assert claimed is not None
     with pytest.raises(Conflict, match="is running"):
-        late.result(10)
+        late.result(30)
     assert (fresh(database, first).turn, fresh(database, second).turn) == (1, 2)
 
 

@@ -59,7 +59,7 @@ def test_of_many_that_race_for_a_transition_one_wins(database: Database) -> None
     barrier = threading.Barrier(8)
 
     def claim(worker: str) -> None:
-        barrier.wait(5)
+        barrier.wait(30)
         claimed = database.write(lambda db: runs.claim(db, run.id, worker, {}))
         if claimed is not None:
             winners.append(claimed)
@@ -123,11 +123,11 @@ def test_a_write_is_not_made_again_while_the_first_may_still_be_committed(databa
     def late(db: Db) -> None:
         events.append_group(db, [write])
         written.set()
-        commit.wait(10)
+        commit.wait(30)
 
     first = threading.Thread(target=lambda: database.write(late))
     first.start()
-    assert written.wait(5)
+    assert written.wait(30)
     threading.Timer(0.2, commit.set).start()
     again = database.write(lambda db: events.append_again(db, write))
     first.join()

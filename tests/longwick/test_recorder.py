@@ -130,7 +130,7 @@ def test_a_fenced_run_harms_nobody_and_is_told(database: Database, recorder: Rec
     good_log.flush()
     with pytest.raises(Fenced):
         bad_log.flush()
-    assert told.wait(5)
+    assert told.wait(30)
     assert text_of(database, good) == "fine"
     assert text_of(database, bad) == ""
     with pytest.raises(Fenced):
@@ -222,7 +222,7 @@ def test_one_blocked_run_does_not_hold_the_others_for_long(
     blocker = threading.Thread(target=lambda: database.write(block))
     blocker.start()
     try:
-        assert inside.wait(5)
+        assert inside.wait(30)
         with _held_up(recorder):
             blocked_log.append(delta("blocked"))
             free_log.append(delta("free"))
@@ -252,7 +252,7 @@ def test_a_writer_that_is_too_fast_waits_and_shows_that_it_lives(database: Datab
     with _held_up(recorder):
         writer = threading.Thread(target=write, daemon=True)
         writer.start()
-        assert ticks.wait(5)
+        assert ticks.wait(30)
         assert not done.is_set()
     writer.join(10)
     log.flush()

@@ -107,7 +107,7 @@ def test_a_disk_that_takes_long_is_waited_for_by_someone_alive(
     sync = os.fsync
 
     def slow(descriptor: int) -> None:
-        assert asked.wait(5)
+        assert asked.wait(30)
         sync(descriptor)
         done.set()
 

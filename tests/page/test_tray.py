@@ -89,7 +89,7 @@ def test_who_is_away_and_wants_it_is_told_of_an_end_once_and_it_is_withdrawn_whe
 def test_a_question_of_an_agent_is_shown_whole_and_answered(open_tab: OpenTab, stack: Stack, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     asking = stack.run(f"wait {gate}")
-    wait_for(lambda: stack.status(asking) == "running", 10, "the run to be running")
+    wait_for(lambda: stack.status(asking) == "running", what="the run to be running")
     record = Database(stack.environ["LONGWICK_DATABASE_URL"])
 
     def ask(db: Db) -> None:

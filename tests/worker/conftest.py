@@ -74,7 +74,7 @@ def parts(
             agents_file=agents_file,
             sandbox="none",
             beat_seconds=0.2,
-            lease_seconds=6.0,
+            lease_seconds=60.0,
             sweep_seconds=0.1,
         )
         with assemble(settings, [RunKind.CHAT], 4) as parts:

@@ -206,11 +206,11 @@ def test_what_is_still_answered_when_the_run_is_over_is_cut_off(gateway: Gateway
         thread = threading.Thread(target=follow)
         thread.start()
         # What the provider has said is there, though it has not ended.
-        wait_for(lambda: b"w1" in b"".join(got), 10, "the first words")
+        wait_for(lambda: b"w1" in b"".join(got), what="the first words")
         gateway.revoke(given)
         thread.join(10)
     assert len(ends) == 1
-    wait_for(lambda: anthropic.asked[-1].ended == "abandoned", 5, "the provider to be left")
+    wait_for(lambda: anthropic.asked[-1].ended == "abandoned", what="the provider to be left")
 
 
 def test_a_cli_that_hangs_up_leaves_the_provider_too(gateway: Gateway, anthropic: Anthropic) -> None:
@@ -218,7 +218,7 @@ def test_a_cli_that_hangs_up_leaves_the_provider_too(gateway: Gateway, anthropic
         body = question("say 1; stall")
         with client.stream("POST", gateway.url + MESSAGES, json=body, headers={"x-api-key": given.token}) as answer:
             next(answer.iter_raw())
-        wait_for(lambda: anthropic.asked[-1].ended == "abandoned", 5, "the provider to be left")
+        wait_for(lambda: anthropic.asked[-1].ended == "abandoned", what="the provider to be left")
         assert ask(gateway, given.token, question("hello")).status_code == 200
 
 
@@ -364,7 +364,7 @@ def test_a_request_is_a_part_of_its_attempts_trace_and_says_nothing_of_what_is_a
         with passed(gateway) as given:
             given.traceparent = f"00-{'a' * 32}-{'b' * 16}-01"
             ask(gateway, given.token, question("say 3 kanarienvogel"))
-        (span,) = wait_for(lambda: [span for _, span in collector.of_trace("a" * 32)], 5, "its span")
+        (span,) = wait_for(lambda: [span for _, span in collector.of_trace("a" * 32)], what="its span")
         traces.end()
     assert (span.name, span.parent_span_id.hex()) == ("gateway", "b" * 16)
     told = {pair.key: pair.value for pair in span.attributes}
@@ -408,7 +408,7 @@ def test_a36_who_hangs_up_before_it_is_told_what_was_used_is_counted_by_a_guess(
                 got += chunk
                 if b"w19" in got:
                     break
-        [used] = wait_for(given.take, 5, "what it has used")
+        [used] = wait_for(given.take, what="what it has used")
     assert used.data == {"input_tokens": len(body) // 4, "output_tokens": len(got) // 128}
 
 
@@ -547,5 +547,5 @@ def test_a_gateway_that_ends_ends_what_passes() -> None:
             )
             answer = client.send(request, stream=True)
             next(answer.iter_raw())
-        wait_for(lambda: provider.asked[-1].ended == "abandoned", 5, "the provider to be left")
+        wait_for(lambda: provider.asked[-1].ended == "abandoned", what="the provider to be left")
         answer.close()

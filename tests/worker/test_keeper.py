@@ -97,7 +97,7 @@ def test_f39_when_the_record_is_away_the_worker_fences_itself(
 
     with monkeypatch.context() as patch:
         patch.setattr(database, "write", away)
-        assert killed.wait(5)
+        assert killed.wait(30)
         wait_for(lambda: held.stop is Stop.FENCED, what="the hold to be fenced")
 
 
@@ -135,7 +135,7 @@ def test_a_wish_to_cancel_is_heard_over_redis_long_before_the_next_beat(settings
 
 
 def test_a_wish_to_cancel_is_read_with_the_beat_when_redis_is_gone(settings: Settings, database: Database) -> None:
-    alone = settings.model_copy(update={"redis_url": "redis://127.0.0.1:1/0"})
+    alone = settings.model_copy(update={"redis_url": "redis://127.0.0.1:1/0", "lease_seconds": 600.0})
     run = spawned_run(database)
     with Keeper(alone, database, LISTED) as keeper:
         held = hold(keeper, run)
@@ -223,7 +223,7 @@ def test_a_worker_that_starts_ends_and_removes_what_lost_attempts_have_left(
     )
     with proof_of_life(settings, database, "wrk_new"):
         # Killed and buried by who found it; that it was a child of this process is the test's doing.
-        stray.wait(5)
+        stray.wait(30)
         assert [folder.exists() for folder in folders] == [False, True]
     remove(folders[1])
 

@@ -57,7 +57,7 @@ def fail(*args: Any) -> None:
 
 def taken(spares: Spares, database: Database, profile: Profile = SAYS_IT_IS_CONNECTED) -> Spare:
     run = running_run(database)
-    return wait_for(lambda: spares.take(profile, run), 10, "a spare")
+    return wait_for(lambda: spares.take(profile, run), what="a spare")
 
 
 def test_leaving_a_spare_leaves_nothing_of_it(
@@ -83,7 +83,7 @@ def test_prices_are_those_of_when_it_is_taken(
     with kept(settings, database, gateway, tmp_path) as spares:
         run = running_run(database)
         assert spares.take(SAYS_IT_IS_CONNECTED, run) is None
-        wait_for(lambda: {*live_pids}, 10, "a spare")
+        wait_for(lambda: {*live_pids}, what="a spare")
         dearer = SAYS_IT_IS_CONNECTED.model_copy(update={"prices": {"model": Price(input=7.0, output=8.0)}})
         with (spare := taken(spares, database, dearer)):
             assert spare.given.profile is dearer
@@ -105,13 +105,13 @@ def test_a_spare_that_cannot_be_started_leaves_nothing(
         before = len(os.listdir("/proc/self/fd"))
         # No argument may be so long.
         assert spares.take(Profile(adapter="claude", command=["sh"], system_prompt="x" * 2**20), run) is None
-        wait_for(lambda: len(revoked) == 1, 5, "its pass to be revoked")
+        wait_for(lambda: len(revoked) == 1, what="its pass to be revoked")
         with monkeypatch.context() as bug:
             bug.setattr(spares_module, "adapter_for", fail)
             assert spares.take(SAYS_IT_IS_CONNECTED, run) is None
-            wait_for(lambda: len(revoked) == 2, 5, "the other's pass to be revoked")
-        wait_for(lambda: list((tmp_path / "spares").iterdir()) == [], 5, "the folders to be removed")
-        wait_for(lambda: len(os.listdir("/proc/self/fd")) <= before, 5, "the descriptors to be closed")
+            wait_for(lambda: len(revoked) == 2, what="the other's pass to be revoked")
+        wait_for(lambda: list((tmp_path / "spares").iterdir()) == [], what="the folders to be removed")
+        wait_for(lambda: len(os.listdir("/proc/self/fd")) <= before, what="the descriptors to be closed")
         taken(spares, database).end()
 
 
@@ -129,10 +129,10 @@ def test_a_spare_that_does_not_end_well_keeps_nobody_from_another(
     run = running_run(database)
     with kept(settings, database, gateway, tmp_path) as spares:
         assert spares.take(SAYS_IT_IS_CONNECTED, run) is None
-        first = wait_for(lambda: {*live_pids}, 10, "a spare")
+        first = wait_for(lambda: {*live_pids}, what="a spare")
         with monkeypatch.context() as old:
             old.setattr(spares_module, "KEPT_SECONDS", 0)
-            wait_for(lambda: not first & live_pids, 10, "its end")
+            wait_for(lambda: not first & live_pids, what="its end")
         second = taken(spares, database)
         assert second.process.pid in live_pids
         second.end()

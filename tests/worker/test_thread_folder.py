@@ -90,7 +90,7 @@ class Bench:
             log = log_of(self.parts.database, run)
             return words in "".join(event["data"]["text"] for event in log if event["type"] == "message.delta")
 
-        wait_for(said, 10, f"{words!r}")
+        wait_for(said, what=f"{words!r}")
 
 
 @pytest.fixture
