@@ -96,11 +96,8 @@ def _database(postgres: Postgres | None) -> Iterator[str | None]:
     if postgres is None:
         yield None
         return
-    postgres.create("bench")
-    try:
-        yield postgres.url("bench")
-    finally:
-        postgres.drop("bench")
+    with postgres.database() as url:
+        yield url
 
 
 def _versions(postgres: Postgres | None) -> str:

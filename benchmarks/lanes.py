@@ -20,8 +20,7 @@ def main() -> None:
     parser.add_argument("--chats", type=int, default=20, help="chats that are timed (default 20)")
     given = parser.parse_args()
     with Postgres() as postgres:
-        postgres.create("lanes")
-        for engine, url in (("SQLite", None), ("PostgreSQL", postgres.url("lanes"))):
+        for engine, url in (("SQLite", None), ("PostgreSQL", postgres.create())):
             with stack(url, seconds=1, lines=1, slots=given.slots) as longwick:
                 uvloop.run(measure(longwick, engine, given.background, given.chats))
 

@@ -103,8 +103,7 @@ def record(engine: str) -> Iterator[tuple[Postgres | None, dict[str, str]]]:
         yield None, {}
         return
     with Postgres() as postgres:
-        postgres.create("campaign")
-        yield postgres, {"LONGWICK_DATABASE_URL": postgres.url("campaign")}
+        yield postgres, {"LONGWICK_DATABASE_URL": postgres.create()}
 
 
 if __name__ == "__main__":

@@ -1,19 +1,19 @@
 """The real parts that tests are given: a record on each engine, a Valkey, settings with quick timings."""
 
 import contextlib
+import gc
 import os
 import re
 import shutil
 import signal
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from itertools import count
 from pathlib import Path
 from zlib import crc32
 
 import pytest
 import redis
-from postgres import Postgres
+from postgres import Postgres, in_memory
 from processes import Launch, Process
 from s3 import CREDENTIALS, S3
 from stack import Stack
@@ -23,7 +23,6 @@ from longwick.schema import upgrade
 from longwick.settings import Settings
 from longwick.valkey import Valkey
 
-_serial = count(1)
 CRASHING = Path(__file__).parent / "crashing"
 WHOLE = [Path(__file__).parent / name for name in ("durability", "flows")]
 """The folders of tests that start the whole product."""
@@ -34,6 +33,12 @@ def pytest_configure() -> None:
     """A shell that starts something in the background has it ignore SIGINT, and so would all that tests start."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_finish() -> None:
+    """What has been imported stays: the collector need not look through it again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -79,16 +84,16 @@ def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
     """A PostgreSQL server; one a test process, started by the first test that asks."""
-    with Postgres() as server:
+    with Postgres(in_memory()) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def migrated_template(postgres: Postgres) -> str:
-    """The name of a PostgreSQL database with the newest schema, to be copied."""
-    postgres.create("migrated")
-    _migrate(postgres.url("migrated"))
-    return "migrated"
+    """The URL of a PostgreSQL database with the newest schema, to be copied."""
+    url = postgres.create()
+    _migrate(url)
+    return url
 
 
 def _migrate(url: str) -> None:
@@ -103,7 +108,8 @@ def empty_database_url(engine_name: str, request: pytest.FixtureRequest, tmp_pat
     if engine_name == "sqlite":
         yield f"sqlite:///{tmp_path / 'empty.db'}"
     else:
-        yield from _postgres_database(request.getfixturevalue("postgres"), "template1")
+        with request.getfixturevalue("postgres").database() as url:
+            yield url
 
 
 @pytest.fixture
@@ -113,15 +119,8 @@ def database_url(engine_name: str, request: pytest.FixtureRequest, tmp_path: Pat
         file = shutil.copy(request.getfixturevalue("migrated_file"), tmp_path / "record.db")
         yield f"sqlite:///{file}"
     else:
-        template = request.getfixturevalue("migrated_template")
-        yield from _postgres_database(request.getfixturevalue("postgres"), template)
-
-
-def _postgres_database(server: Postgres, template: str) -> Iterator[str]:
-    name = f"test_{next(_serial)}"
-    server.create(name, template)
-    yield server.url(name)
-    server.drop(name)
+        with request.getfixturevalue("postgres").database(request.getfixturevalue("migrated_template")) as url:
+            yield url
 
 
 @pytest.fixture
@@ -207,10 +206,7 @@ class Stacks(dict[str, Stack]):
     def __missing__(self, engine: str) -> Stack:
         env = dict(self._env)
         if engine == "postgresql":
-            server = self._request.getfixturevalue("postgres")
-            database = f"{self._name}_{next(_serial)}"
-            server.create(database)
-            env["LONGWICK_DATABASE_URL"] = server.url(database)
+            env["LONGWICK_DATABASE_URL"] = self._request.getfixturevalue("postgres").create()
         folder = self._request.getfixturevalue("tmp_path_factory").mktemp(self._name)
         self[engine] = self._ending.enter_context(Stack(folder, env))
         return self[engine]

@@ -11,8 +11,9 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Self
 from urllib.parse import quote
@@ -20,10 +21,13 @@ from urllib.parse import quote
 import psutil
 import psycopg
 from psycopg.sql import SQL, Identifier
+from sqlalchemy import make_url
 from waiting import wait_for
 
 NOBODY = 65534
 STOP_SECONDS = 10.0
+ROOM_BYTES = 8 * 1024**3
+"""What the servers of some test processes may come to hold at once."""
 
 
 class Postgres:
@@ -32,10 +36,13 @@ class Postgres:
     Should the tests be killed, the kernel ends the server; only the folder stays then.
     """
 
-    def __init__(self) -> None:
-        # In /tmp by name: a socket's path is limited to 107 bytes, and TMPDIR may be long or closed to `nobody`.
-        self._folder = Path(tempfile.mkdtemp(prefix="longwick-pg-", dir="/tmp"))
+    def __init__(self, parent: str = "/tmp") -> None:
+        """`parent` is where it keeps all that it has, by name: a socket's path is limited to 107 bytes, and TMPDIR may
+        be long or closed to `nobody`.
+        """
+        self._folder = Path(tempfile.mkdtemp(prefix="longwick-pg-", dir=parent))
         self._process: subprocess.Popen[bytes] | None = None
+        self._serial = count(1)
 
     def __enter__(self) -> Self:
         self.start()
@@ -138,13 +145,21 @@ class Postgres:
         """How SQLAlchemy, and so `LONGWICK_DATABASE_URL`, names this server's `database`."""
         return f"postgresql://longwick@/{database}?host={quote(str(self._folder), safe='')}"
 
-    def create(self, database: str, template: str = "template1") -> None:
-        """Make `database` as a copy of `template`, to which nobody may be connected."""
-        self._run(SQL("CREATE DATABASE {} TEMPLATE {}").format(Identifier(database), Identifier(template)))
+    def create(self, template_url: str | None = None) -> str:
+        """The URL of a new database: empty, or a copy of another one to which nobody may be connected."""
+        name = f"made_{next(self._serial)}"
+        template = (template_url and make_url(template_url).database) or "template1"
+        self._run(SQL("CREATE DATABASE {} TEMPLATE {}").format(Identifier(name), Identifier(template)))
+        return self.url(name)
 
-    def drop(self, database: str) -> None:
-        """Remove `database`, whoever is still connected to it."""
-        self._run(SQL("DROP DATABASE {} WITH (FORCE)").format(Identifier(database)))
+    @contextlib.contextmanager
+    def database(self, template_url: str | None = None) -> Iterator[str]:
+        """The same, and it is gone afterwards, whoever is still connected to it."""
+        url = self.create(template_url)
+        try:
+            yield url
+        finally:
+            self._run(SQL("DROP DATABASE {} WITH (FORCE)").format(Identifier(str(make_url(url).database))))
 
     def _run(self, statement: SQL | psycopg.sql.Composed) -> None:
         with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
@@ -158,6 +173,18 @@ class Postgres:
         except psycopg.OperationalError:
             return False
         return True
+
+
+def in_memory() -> str:
+    """A folder in memory if there is room, else on disk.
+
+    A database is 300 files, and ext4 takes ten times as long over new files while many have been deleted of late.
+    """
+    with contextlib.suppress(OSError):
+        memory = os.statvfs("/dev/shm")
+        if memory.f_bavail * memory.f_frsize > ROOM_BYTES and not memory.f_flag & os.ST_NOEXEC:
+            return "/dev/shm"
+    return "/tmp"
 
 
 def newest_programs() -> Path:

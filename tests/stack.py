@@ -38,6 +38,8 @@ class Stack:
             # Scripted agents wait for files of their tests, and say who they are to them.
             "LONGWICK_SANDBOX": "none",
             "LONGWICK_DRAIN_SECONDS": "1",
+            # Outlasts a busy machine, on which a lease of the usual length may be over before its beat is written.
+            "LONGWICK_LEASE_SECONDS": "30",
             **env,
         }
         self._options = [] if flower else ["--no-flower"]

@@ -48,10 +48,8 @@ def target_url(engine_name: str, tmp_path: Path, request: pytest.FixtureRequest)
     if engine_name == "sqlite":
         yield f"sqlite:///{tmp_path / 'restored' / 'record.db'}"
         return
-    server = request.getfixturevalue("postgres")
-    server.create("restored")
-    yield server.url("restored")
-    server.drop("restored")
+    with request.getfixturevalue("postgres").database() as url:
+        yield url
 
 
 def test_a_back_up_of_a_busy_longwick_is_restored_whole_elsewhere(

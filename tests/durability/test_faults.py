@@ -166,8 +166,8 @@ def test_f26_a_redis_whose_packets_vanish_is_done_without_and_found_again(
 
 def test_f30_a_frozen_postgresql_is_answered_for_in_bounded_time(tmp_path: Path) -> None:
     with Postgres() as postgres:
-        postgres.create("frozen")
-        with Stack(tmp_path / "stack", {"LONGWICK_DATABASE_URL": postgres.url("frozen")}) as stack:
+        env = {"LONGWICK_DATABASE_URL": postgres.create(), "LONGWICK_LEASE_SECONDS": "8"}
+        with Stack(tmp_path / "stack", env) as stack:
             run = stack.run(f"pid {tmp_path / 'pid'}; say 3 0; wait {tmp_path / 'gate'}")
             wait_for(lambda: stack.text_of(run), what="the run to be under way")
             agent = int((tmp_path / "pid").read_text())
@@ -195,7 +195,7 @@ def test_f30_a_frozen_postgresql_is_answered_for_in_bounded_time(tmp_path: Path)
 
 def test_f30_up_waits_for_a_frozen_postgresql(tmp_path: Path) -> None:
     with Postgres() as postgres:
-        postgres.create("frozen")
+        url = postgres.create()
         postgres.freeze()
 
         def thaw() -> None:
@@ -206,7 +206,7 @@ def test_f30_up_waits_for_a_frozen_postgresql(tmp_path: Path) -> None:
         thawing = threading.Thread(target=thaw)
         thawing.start()
         try:
-            with Stack(tmp_path / "stack", {"LONGWICK_DATABASE_URL": postgres.url("frozen")}) as stack:
+            with Stack(tmp_path / "stack", {"LONGWICK_DATABASE_URL": url}) as stack:
                 assert stack.settled(stack.run("say 1 0"))["status"] == "succeeded"
         finally:
             thawing.join()

@@ -134,47 +134,44 @@ def test_f27_a_redis_that_takes_nothing_more_holds_up_no_stream_and_no_submissio
 
 
 def test_f29_a_postgresql_that_crashes_and_comes_back_loses_nothing(tmp_path: Path) -> None:
-    with Postgres() as postgres:
-        postgres.create("crashed")
-        # A lease that outlives the crash, however long a busy machine makes it.
-        env = {"LONGWICK_DATABASE_URL": postgres.url("crashed"), "LONGWICK_LEASE_SECONDS": "30"}
-        with Stack(tmp_path / "stack", env) as stack:
-            run = long_run(stack, tmp_path)
-            with Reader(stack, run) as reader:
-                wait_for(lambda: len(reader.events) >= 3, what="the reader to read")
+    with Postgres() as postgres, Stack(tmp_path / "stack", {"LONGWICK_DATABASE_URL": postgres.create()}) as stack:
+        run = long_run(stack, tmp_path)
+        with Reader(stack, run) as reader:
+            wait_for(lambda: len(reader.events) >= 3, what="the reader to read")
 
-                def submit() -> None:
-                    refused = stack.http.post("/runs", json={"input": "say 1 0", "agent": "script"})
-                    assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+            def submit() -> None:
+                refused = stack.http.post("/runs", json={"input": "say 1 0", "agent": "script"})
+                assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
 
-                postgres.crash(submit)
-                (tmp_path / "gate").touch()
-                events = reader.wait(30)
-            check_whole(events)
-            assert events[-1]["type"] == "run.succeeded"
-            assert events == stack.log_of(run)
-            assert stack.settled(stack.run("say 1 0"), 30)["status"] == "succeeded"
+            postgres.crash(submit)
+            (tmp_path / "gate").touch()
+            events = reader.wait(30)
+        check_whole(events)
+        assert events[-1]["type"] == "run.succeeded"
+        assert events == stack.log_of(run)
+        assert stack.settled(stack.run("say 1 0"), 30)["status"] == "succeeded"
 
 
 def test_f37_a_worker_frozen_for_longer_than_its_lease_is_taken_over_and_writes_nothing_more(
-    shaken_stack: Stack, tmp_path: Path, launch: Launch
+    record_env: dict[str, str], tmp_path: Path, launch: Launch
 ) -> None:
-    run = long_run(shaken_stack, tmp_path)
-    agent = cli_pid(tmp_path)
-    other = launch_worker(shaken_stack, launch, tmp_path / "other")
-    frozen = shaken_stack.kill("worker", signal.SIGSTOP)
-    try:
-        ended = shaken_stack.settled(run, 20)
-        assert ended["error"]["code"] == "worker_lost"
-        log = shaken_stack.log_of(run)
-        (tmp_path / "gate").touch()
-    finally:
-        os.kill(frozen, signal.SIGCONT)
-    wait_for(lambda: gone(agent), what="the CLI of the worker that came back to be gone")
-    assert shaken_stack.settled(shaken_stack.run("say 1 0", thread=run["thread_id"]))["status"] == "succeeded"
-    assert shaken_stack.log_of(run) == log
-    check_whole(log)
-    assert other.returncode is None
+    with Stack(tmp_path / "stack", {**record_env, "LONGWICK_LEASE_SECONDS": "8"}) as stack:
+        run = long_run(stack, tmp_path)
+        agent = cli_pid(tmp_path)
+        other = launch_worker(stack, launch, tmp_path / "other")
+        frozen = stack.kill("worker", signal.SIGSTOP)
+        try:
+            ended = stack.settled(run, 20)
+            assert ended["error"]["code"] == "worker_lost"
+            log = stack.log_of(run)
+            (tmp_path / "gate").touch()
+        finally:
+            os.kill(frozen, signal.SIGCONT)
+        wait_for(lambda: gone(agent), what="the CLI of the worker that came back to be gone")
+        assert stack.settled(stack.run("say 1 0", thread=run["thread_id"]))["status"] == "succeeded"
+        assert stack.log_of(run) == log
+        check_whole(log)
+        assert other.returncode is None
 
 
 def test_f42_a_worker_that_is_told_to_stop_lets_runs_finish_and_then_ends_the_rest(

@@ -131,13 +131,13 @@ def test_the_secrets_of_the_docs_are_those_that_it_wants(secrets: Path) -> None:
 class Containers:
     """Runs the commands of services as processes of this machine."""
 
-    def __init__(self, folder: Path, launch: Launch, secrets: Path, postgres: Postgres) -> None:
+    def __init__(self, folder: Path, launch: Launch, secrets: Path, database_url: str) -> None:
         self._launch = launch
-        self._postgres = postgres
+        self._database_url = database_url
         self.data, self.secrets = folder / "data", folder / "secrets"
         shutil.copytree(secrets, self.secrets)
         self.ports = {port: free_port() for port in ("6379", "8000", "8001", "9100", "5555")}
-        (self.secrets / "database_url").write_text(postgres.url("compose"))
+        (self.secrets / "database_url").write_text(database_url)
         redis_url = (self.secrets / "redis_url").read_text()
         (self.secrets / "redis_url").write_text(redis_url.replace("valkey:6379", f"127.0.0.1:{self.ports['6379']}"))
         self.folder = folder / "empty"
@@ -168,7 +168,7 @@ class Containers:
         kind, *command = SERVICES[name]["healthcheck"]["test"]
         assert kind == "CMD"
         if name == "postgres":
-            folder = make_url(self._postgres.url("compose")).query["host"]
+            folder = make_url(self._database_url).query["host"]
             command = [str(folder) if word == "127.0.0.1" else word for word in command]
             command[0] = str(POSTGRES_BIN / command[0])
         path = {"PATH": f"{BIN}:/usr/bin:/bin"}
@@ -177,16 +177,15 @@ class Containers:
 
 
 @pytest.fixture
-def record(postgres: Postgres) -> Iterator[Postgres]:
-    """The server, with the database of the tiers; there for as long as they are."""
-    postgres.create("compose")
-    yield postgres
-    postgres.drop("compose")
+def record_url(postgres: Postgres) -> Iterator[str]:
+    """The database of the tiers; there for as long as they are."""
+    with postgres.database() as url:
+        yield url
 
 
 @pytest.fixture
-def containers(tmp_path: Path, record: Postgres, launch: Launch, secrets: Path) -> Containers:
-    return Containers(tmp_path, launch, secrets, record)
+def containers(tmp_path: Path, record_url: str, launch: Launch, secrets: Path) -> Containers:
+    return Containers(tmp_path, launch, secrets, record_url)
 
 
 def test_its_commands_make_a_product_that_runs_agents(containers: Containers) -> None:

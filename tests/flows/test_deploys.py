@@ -42,9 +42,8 @@ def earlier_release(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def record_url(postgres: Postgres) -> Iterator[str]:
     """A record without any table."""
-    postgres.create("deployed")
-    yield postgres.url("deployed")
-    postgres.drop("deployed")
+    with postgres.database() as url:
+        yield url
 
 
 def migrate(release: Path, record_url: str) -> None:

@@ -20,6 +20,7 @@ import pytest
 from hosting import CRASHING, TIERS, Site, over, submit
 from postgres import Postgres
 from processes import gone
+from sqlalchemy import make_url
 from stack import Reader, check_whole
 from waiting import wait_for
 
@@ -88,7 +89,7 @@ class Wire:
 @pytest.fixture(scope="module")
 def wire(postgres: Postgres) -> Iterator[Wire]:
     """By which the second host reaches the record."""
-    (folder,) = parse_qs(urlsplit(postgres.url("hosts")).query)["host"]
+    (folder,) = parse_qs(urlsplit(postgres.url("postgres")).query)["host"]
     with Wire(Path(folder) / ".s.PGSQL.5432") as wire:
         yield wire
 
@@ -98,15 +99,15 @@ def site(
     postgres: Postgres, migrated_template: str, wire: Wire, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Site]:
     """The clock of the second host is an hour ahead of all others."""
-    postgres.create("hosts", migrated_template)
     folder = tmp_path_factory.mktemp("hosts")
     clocks = folder / "clocks"
     clocks.mkdir()
     env = {**LEASE, "PYTHONPATH": str(CRASHING), "LONGWICK_CLOCKS": str(clocks), "LONGWICK_OBEYS": "1"}
     env["LONGWICK_CONCURRENCY"] = "4"
-    with Valkey(tmp_path_factory.mktemp("valkey")) as valkey:
-        site = Site("nginx", folder, postgres.url("hosts"), valkey.url, **env)
-        site.hosts[1].env["LONGWICK_DATABASE_URL"] = f"postgresql://longwick@127.0.0.1:{wire.port}/hosts"
+    with postgres.database(migrated_template) as url, Valkey(tmp_path_factory.mktemp("valkey")) as valkey:
+        site = Site("nginx", folder, url, valkey.url, **env)
+        wired = make_url(url).set(host="127.0.0.1", port=wire.port, query={})
+        site.hosts[1].env["LONGWICK_DATABASE_URL"] = str(wired)
         site.hosts[1].ahead = HOUR
         with site.running():
             yield site

@@ -28,9 +28,12 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
 def site(
     postgres: Postgres, migrated_template: str, valkey: Valkey, store: S3, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Site]:
-    postgres.create("stored", migrated_template)
     told = {"LONGWICK_STORAGE_URL": store.url("files"), "LONGWICK_CONCURRENCY": "4", **CREDENTIALS}
-    with Site("nginx", tmp_path_factory.mktemp("site"), postgres.url("stored"), valkey.url, **told).running() as site:
+    folder = tmp_path_factory.mktemp("site")
+    with (
+        postgres.database(migrated_template) as url,
+        Site("nginx", folder, url, valkey.url, **told).running() as site,
+    ):
         yield site
         assert list(site.blobs.iterdir()) == []
 

@@ -28,10 +28,12 @@ def site(
     postgres: Postgres, migrated_template: str, valkey: Valkey, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Site]:
     """Two hosts behind nginx."""
-    postgres.create("proxied", migrated_template)
-    url = postgres.url("proxied")
     told = {"LONGWICK_PUBLIC_HOSTS": "longwick.example.com", "LONGWICK_PROXY_SOURCES": "127.0.0.0/8"}
-    with Site("nginx", tmp_path_factory.mktemp("site"), url, valkey.url, **told).running() as site:
+    folder = tmp_path_factory.mktemp("site")
+    with (
+        postgres.database(migrated_template) as url,
+        Site("nginx", folder, url, valkey.url, **told).running() as site,
+    ):
         yield site
 
 

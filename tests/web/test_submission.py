@@ -59,8 +59,13 @@ def settle(database: Database, run_id: str, status: RunStatus = RunStatus.SUCCEE
 @pytest.mark.parametrize("in_thread", [False, True])
 def test_f50_any_number_of_equal_posts_at_once_are_one_run(client: TestClient, in_thread: bool) -> None:
     thread_id = client.post(f"{API}/threads").json()["id"] if in_thread else None
+
+    def until_it_is_taken(number: int) -> httpx2.Response:
+        # The last in a long row may be asked to come again, as everybody may who has waited for 5 s.
+        return wait_for(lambda: answer if (answer := post(client, "k", thread_id)).status_code != 503 else None)
+
     with ThreadPoolExecutor(20) as pool:
-        answers = list(pool.map(lambda n: post(client, "k", thread_id), range(20)))
+        answers = list(pool.map(until_it_is_taken, range(20)))
     assert {answer.status_code for answer in answers} == {202}
     (run,) = all_runs(client)
     assert [answer.json() for answer in answers] == [run] * 20

@@ -6,11 +6,9 @@ import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import count
 from pathlib import Path
 
 import pytest
-from postgres import Postgres
 
 from longwick.kinds import RunKind
 from longwick.settings import Settings
@@ -19,7 +17,6 @@ from worker.parts import Parts, assemble
 
 MISBEHAVE = Path(__file__).parents[1] / "agents" / "misbehave.py"
 SECRET = "hunter2-and-no-other"
-_serial = count(1)
 
 
 @pytest.fixture(scope="session")
@@ -52,11 +49,8 @@ def record(request: pytest.FixtureRequest, folder: Path) -> Iterator[str]:
     if request.param == "sqlite":
         yield f"sqlite:///{shutil.copy(request.getfixturevalue('migrated_file'), folder / 'record.db')}"
     else:
-        server: Postgres = request.getfixturevalue("postgres")
-        name = f"worker_{next(_serial)}"
-        server.create(name, request.getfixturevalue("migrated_template"))
-        yield server.url(name)
-        server.drop(name)
+        with request.getfixturevalue("postgres").database(request.getfixturevalue("migrated_template")) as url:
+            yield url
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
