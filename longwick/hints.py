@@ -6,7 +6,7 @@ run whose hint must be lost.
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from heapq import heapify, heappop, heappush
@@ -22,7 +22,7 @@ from longwick.backlog import IS_FIRST_OF_THREAD, IS_HINTED, IS_QUEUED, IS_RUNNIN
 from longwick.database import Database, Db, utc_now
 from longwick.kinds import RunKind, RunStatus
 from longwick.limits import NO_LIMITS, Limits, of_owner
-from longwick.models import JsonObject, Run, Worker
+from longwick.models import Run, Worker
 
 LANES = tuple(RunKind)
 HINT_AGAIN_SECONDS = (10, 20, 40, 60)
@@ -36,16 +36,23 @@ class Hint:
     run_id: str
     lane: RunKind
     owner: str
+    agent: str
 
 
 def take_hints(database: Database, usual: Limits = NO_LIMITS) -> list[Hint]:
     """The runs that are next, marked as hinted. Choosing takes a while, and so holds up no writer."""
-    chosen = {hint.run_id: hint for hint in database.read(lambda db: choose_hints(db, usual))}
+    chosen = database.read(lambda db: choose_hints(db, usual))
     if not chosen:
         return []
 
     def take(db: Db) -> list[Hint]:
-        taken = [chosen[run_id] for run_id in _mark(db, list(chosen))]
+        if not database.sqlite:
+            db.execute(_ONE_AT_A_TIME)
+        due = set(db.scalars(_STILL_DUE, {"ids": [hint.run_id for hint in chosen], **_due_when()}))
+        # Whoever chose at the same moment may have seen other runs, and filled the room that there was.
+        rooms = Rooms(db, usual)
+        taken = [hint for hint in chosen if hint.run_id in due and rooms.take_place(hint)]
+        db.execute(_MARK, {"ids": [hint.run_id for hint in taken], "now": utc_now()})
         _note_turns(db, taken)
         return taken
 
@@ -54,47 +61,30 @@ def take_hints(database: Database, usual: Limits = NO_LIMITS) -> list[Hint]:
 
 def choose_hints(db: Db, usual: Limits = NO_LIMITS) -> list[Hint]:
     """The runs that are next: heads of their threads, owners in turn, as lanes, agents and owners have room."""
-    chosen: list[Hint] = []
-    workers = db.execute(_WORKERS).all()
-    rows = db.execute(_OUTSTANDING, _due_when())
-    outstanding = [Outstanding(row.kind, row.owner, row.agent, row.number) for row in rows]
-    rooms = Rooms(db, usual, [agents for _, agents in workers], outstanding)
-    for lane in LANES:
-        of_lane: Counter[str] = Counter()
-        for some in outstanding:
-            if some.lane is lane:
-                of_lane[some.owner] += some.count
-        room = sum(capacity.get(lane.value, 0) for capacity, _ in workers) - of_lane.total()
-        if room > 0:
-            chosen += _next_in_turn(db, lane, room, of_lane, rooms)
-    return chosen
-
-
-@dataclass(frozen=True, slots=True)
-class Outstanding:
-    """How many runs are hinted at or at work."""
-
-    lane: RunKind
-    owner: str
-    agent: str
-    count: int
+    rooms = Rooms(db, usual)
+    return [hint for lane in LANES if rooms.lanes[lane] > 0 for hint in _next_in_turn(db, lane, rooms)]
 
 
 class Rooms:
-    """How many more runs may be outstanding, of an agent and of an owner."""
+    """How many more runs may be outstanding, that is hinted at or at work: of a lane, an agent and an owner."""
 
-    def __init__(self, db: Db, usual: Limits, listed: Sequence[JsonObject], outstanding: Sequence[Outstanding]) -> None:
+    def __init__(self, db: Db, usual: Limits) -> None:
         self._db = db
         self._usual = usual
         self._owners: dict[str, float] = {}
-        self._taken: Counter[str] = Counter()
         self._agents: Counter[str] = Counter()
-        for agents in listed:
+        self.lanes: Counter[RunKind] = Counter()
+        """Lane -> how many more."""
+        self.outstanding: Counter[tuple[RunKind, str]] = Counter()
+        """Lane, owner -> how many there are."""
+        for capacity, agents in db.execute(_WORKERS):
+            self.lanes.update({lane: capacity.get(lane.value, 0) for lane in LANES})
             self._agents.update({name: about["concurrency"] for name, about in agents.items() if about["concurrency"]})
-        for some in outstanding:
-            self._taken[some.owner] += some.count
+        for some in db.execute(_OUTSTANDING, _due_when()):
+            self.lanes[some.kind] -= some.number
+            self.outstanding[some.kind, some.owner] += some.number
             if some.agent in self._agents:
-                self._agents[some.agent] -= some.count
+                self._agents[some.agent] -= some.number
 
     @property
     def full(self) -> list[str]:
@@ -106,28 +96,36 @@ class Rooms:
         if owner not in self._owners:
             limits = of_owner(self._db, owner, self._usual)
             spent = spending.is_spent(self._db, owner, limits.spend_usd_per_day)
-            self._owners[owner] = 0 if spent else (limits.running or math.inf) - self._taken[owner]
+            taken = sum(self.outstanding[lane, owner] for lane in LANES)
+            self._owners[owner] = 0 if spent else (limits.running or math.inf) - taken
         return self._owners[owner]
 
-    def take(self, owner: str, agent: str) -> bool:
-        """Take a place of both, if there is one."""
-        if self._agents.get(agent, 1) <= 0 or self.of_owner(owner) <= 0:
+    def take(self, hint: Hint) -> bool:
+        """Take a place of all three, if there is one."""
+        if self.of_owner(hint.owner) <= 0 or not self.take_place(hint):
             return False
-        self._owners[owner] -= 1
-        if agent in self._agents:
-            self._agents[agent] -= 1
+        self._owners[hint.owner] -= 1
+        return True
+
+    def take_place(self, hint: Hint) -> bool:
+        """Take one of the lane and the agent alone: an owner's room is asked for once more when a run is claimed."""
+        if self.lanes[hint.lane] <= 0 or self._agents.get(hint.agent, 1) <= 0:
+            return False
+        self.lanes[hint.lane] -= 1
+        if hint.agent in self._agents:
+            self._agents[hint.agent] -= 1
         return True
 
 
-def _next_in_turn(db: Db, lane: RunKind, room: int, outstanding: Mapping[str, int], rooms: Rooms) -> list[Hint]:
+def _next_in_turn(db: Db, lane: RunKind, rooms: Rooms) -> list[Hint]:
     """The runs that are next: each owner's first before anyone's second, counting what is outstanding.
 
     Of owners who are equal in that, the one whose last turn is longest ago. So that a look costs what it finds, and not
     what waits, each owner's line is looked at only when it is the owner's turn.
     """
-    most = min(room, MOST_AT_ONCE)
+    most = min(rooms.lanes[lane], MOST_AT_ONCE)
     waiting = db.execute(_WAITING_OWNERS, {"lane": lane}).all()
-    turns = [(outstanding.get(owner, 0), turn or 0, first, owner) for owner, first, turn in waiting]
+    turns = [(rooms.outstanding[lane, owner], turn or 0, first, owner) for owner, first, turn in waiting]
     turn = max((turn for _, turn, _, _ in turns), default=0)
     heapify(turns)
     lines: dict[str, Iterator[Any]] = {}
@@ -140,8 +138,9 @@ def _next_in_turn(db: Db, lane: RunKind, room: int, outstanding: Mapping[str, in
         if owner not in lines:
             lines[owner] = iter(db.execute(_LINE_OF_OWNER, {**asked, "owner": owner, "first": first}).all())
         for run_id, agent in lines[owner]:
-            if rooms.take(owner, agent):
-                found.append(Hint(run_id, lane, owner))
+            hint = Hint(run_id, lane, owner, agent)
+            if rooms.take(hint):
+                found.append(hint)
                 turn += 1
                 heappush(turns, (count + 1, turn, first, owner))
                 break
@@ -159,15 +158,6 @@ def _note_turns(db: Db, hints: Sequence[Hint]) -> None:
     for (owner, lane), turn in sorted(turns.items()):
         new = insert(OwnerTurn).values(owner=owner, lane=lane, turn=turn)
         db.execute(new.on_conflict_do_update(index_elements=["owner", "lane"], set_={"turn": new.excluded.turn}))
-
-
-def _mark(db: Db, run_ids: Sequence[str]) -> list[str]:
-    """Mark runs as hinted; the ids of those that nobody else has just marked, in the order given."""
-    if not run_ids:
-        return []
-    mine = list(db.scalars(_STILL_DUE, {"ids": run_ids, **_due_when()}))
-    marked = set(db.scalars(_MARK, {"ids": mine, "now": utc_now()}))
-    return [run_id for run_id in run_ids if run_id in marked]
 
 
 def put_back(db: Db, hints: Sequence[Hint]) -> None:
@@ -206,6 +196,9 @@ def _due_when() -> dict[str, datetime]:
 
 # The statements are built once: to build one takes longer than to execute it, and a dispatcher looks after every
 # submission and every end of a run.
+
+# Of those who take, whatever they have chosen; it is let go of with the transaction.
+_ONE_AT_A_TIME = select(func.pg_advisory_xact_lock(func.hashtextextended("hints", 0)))
 
 _WORKERS = select(Worker.capacity, Worker.agents)
 
@@ -272,6 +265,5 @@ _MARK = (
     update(Run)
     .where(Run.id.in_(bindparam("ids", expanding=True)))
     .values(hinted_at=bindparam("now"), hints=Run.hints + 1)
-    .returning(Run.id)
     .execution_options(synchronize_session=False)
 )

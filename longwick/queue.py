@@ -107,7 +107,7 @@ class Dispatcher:
     def tell_end(self, run: Run) -> None:
         """Have a worker look once more at a run whose own task cannot tell of its end; Flower alone would miss it."""
         if run.status.terminal:
-            self._ends.append(Hint(run.id, run.kind, run.owner))
+            self._ends.append(Hint(run.id, run.kind, run.owner, run.agent))
 
     def _run(self) -> None:
         while not self._stop.is_set():

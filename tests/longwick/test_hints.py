@@ -128,9 +128,35 @@ def test_f35_a_clock_that_was_set_back_delays_no_hint(database: Database) -> Non
     assert hinted(database) == [run.id]
 
 
-def test_f38_marking_is_a_race_that_one_wins(database: Database) -> None:
+def while_another_chooses(
+    database: Database, monkeypatch: pytest.MonkeyPatch, *seen: Run
+) -> tuple[list[str], list[str]]:
+    """What one dispatcher is given, and then another, which has chosen among those that it has `seen` before that."""
+    chosen = [hints.Hint(run.id, run.kind, run.owner, run.agent) for run in seen]
+    first = hinted(database)
+    monkeypatch.setattr(hints, "choose_hints", lambda db, usual: chosen)
+    return first, hinted(database)
+
+
+def test_f38_of_two_that_choose_the_same_run_one_takes_it(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     list_worker(database)
     run = queued_run(database)
-    assert database.write(lambda db: hints._mark(db, [run.id])) == [run.id]
-    assert database.write(lambda db: hints._mark(db, [run.id])) == []
-    assert utc_now() - (database.read(lambda db: db.get(Run, run.id)).hinted_at) < timedelta(seconds=5)  # type: ignore[union-attr,operator]
+    assert while_another_chooses(database, monkeypatch, run) == ([run.id], [])
+    hinted_at = database.read(lambda db: db.get_one(Run, run.id)).hinted_at
+    assert hinted_at is not None
+    assert utc_now() - hinted_at < timedelta(seconds=5)
+
+
+def test_f38_two_that_see_other_runs_do_not_send_more_than_the_lane_takes(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As they do where runs are accepted at the same moment: the one that was made first may be there last."""
+    list_worker(database, chat=2)
+    made = [queued_run(database) for _ in range(4)]
+    assert while_another_chooses(database, monkeypatch, *made[1:3]) == ([run.id for run in made[:2]], [])
+
+
+def test_f38_nor_more_than_the_agent_takes(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    list_worker(database, agents={"demo": 1})
+    first, second = queued_run(database), queued_run(database)
+    assert while_another_chooses(database, monkeypatch, second) == ([first.id], [])
