@@ -12,7 +12,7 @@ from sqlalchemy import and_, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from longwick import events, sessions, threads
-from longwick.database import Db, announce, utc_now
+from longwick.database import Db, announce, have_alone, utc_now
 from longwick.errors import BadName, Invalid, NotFound, TooMany
 from longwick.events import Event, EventType
 from longwick.ids import new_id
@@ -170,9 +170,8 @@ def attach(db: Db, owner: str, thread_id: str, wanted: Save) -> Artifact:
 
 def _next_version(db: Db, thread_id: str, name: str) -> int:
     """A version for a file; of two at once, the second waits for the first (and whatever slips by is run again)."""
-    if db.get_bind().dialect.name == "postgresql":
-        # Not the row of the thread or the run: those are locked the other way round by whoever settles the run.
-        db.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(f"{thread_id}/{name}", 0))))
+    # Not the row of the thread or the run: those are locked the other way round by whoever settles the run.
+    have_alone(db, f"{thread_id}/{name}")
     newest = select(func.max(Artifact.version)).where(Artifact.thread_id == thread_id, Artifact.name == name)
     return (db.scalar(newest) or 0) + 1
 

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import psycopg
 import psycopg.errors
 from sqlalchemy import Connection, Engine, create_engine, event, func, select
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -23,6 +24,7 @@ from sqlalchemy.orm import Session
 from longwick import seams
 from longwick.columns import Timestamp
 from longwick.errors import BadSetting, StorageFull, Unavailable
+from longwick.models import Base
 from longwick.turnstile import Turnstile
 
 Db = Session
@@ -47,6 +49,20 @@ _ANNOUNCEMENTS = "announcements"
 def announce(db: Db, announcement: object) -> None:
     """Have `announcement` handed to the database's `after_commit` once this unit of work is committed, or never."""
     db.info.setdefault(_ANNOUNCEMENTS, []).append(announcement)
+
+
+def have_alone(db: Db, what: str) -> None:
+    """Wait until nobody else has `what`, a name, and have it until the end of the unit of work, which is to write.
+
+    On SQLite nobody else has anything: one writes at a time.
+    """
+    if db.get_bind().dialect.name == "postgresql":
+        db.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(what, 0))))
+
+
+def insertion(db: Db, table: type[Base]) -> postgresql.Insert | sqlite.Insert:
+    """An INSERT of the engine's own kind, which can say what is to happen on a conflict."""
+    return sqlite.insert(table) if db.get_bind().dialect.name == "sqlite" else postgresql.insert(table)
 
 
 def utc_now() -> datetime:

@@ -13,13 +13,12 @@ from heapq import heapify, heappop, heappush
 from typing import Any
 
 from sqlalchemy import Select, and_, bindparam, func, or_, select, union_all, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import aliased
 
 from longwick import spending
 from longwick.accounts import OwnerTurn
 from longwick.backlog import IS_FIRST_OF_THREAD, IS_HINTED, IS_QUEUED, IS_RUNNING
-from longwick.database import Database, Db, utc_now
+from longwick.database import Database, Db, have_alone, insertion, utc_now
 from longwick.kinds import RunKind, RunStatus
 from longwick.limits import NO_LIMITS, Limits, of_owner
 from longwick.models import Run, Worker
@@ -46,8 +45,7 @@ def take_hints(database: Database, usual: Limits = NO_LIMITS) -> list[Hint]:
         return []
 
     def take(db: Db) -> list[Hint]:
-        if not database.sqlite:
-            db.execute(_ONE_AT_A_TIME)
+        have_alone(db, "hints")
         due = set(db.scalars(_STILL_DUE, {"ids": [hint.run_id for hint in chosen], **_due_when()}))
         # Whoever chose at the same moment may have seen other runs, and filled the room that there was.
         rooms = Rooms(db, usual)
@@ -153,10 +151,9 @@ def _note_turns(db: Db, hints: Sequence[Hint]) -> None:
     turns = {}
     for place, hint in enumerate(hints, 1):
         turns[hint.owner, hint.lane] = last[hint.lane] + place
-    insert = sqlite.insert if db.get_bind().dialect.name == "sqlite" else postgresql.insert
     # In one order, so that two who write down the same do not wait for each other.
     for (owner, lane), turn in sorted(turns.items()):
-        new = insert(OwnerTurn).values(owner=owner, lane=lane, turn=turn)
+        new = insertion(db, OwnerTurn).values(owner=owner, lane=lane, turn=turn)
         db.execute(new.on_conflict_do_update(index_elements=["owner", "lane"], set_={"turn": new.excluded.turn}))
 
 
@@ -196,9 +193,6 @@ def _due_when() -> dict[str, datetime]:
 
 # The statements are built once: to build one takes longer than to execute it, and a dispatcher looks after every
 # submission and every end of a run.
-
-# Of those who take, whatever they have chosen; it is let go of with the transaction.
-_ONE_AT_A_TIME = select(func.pg_advisory_xact_lock(func.hashtextextended("hints", 0)))
 
 _WORKERS = select(Worker.capacity, Worker.agents)
 

@@ -9,7 +9,7 @@ from sqlalchemy import bindparam, delete, func, select
 from longwick import spending
 from longwick.accounts import OwnerLimits
 from longwick.backlog import IS_RUNNING
-from longwick.database import Db
+from longwick.database import Db, have_alone
 from longwick.errors import Invalid
 from longwick.models import Run
 from longwick.settings import Settings
@@ -75,8 +75,7 @@ def may_start(db: Db, owner: str, usual: Limits) -> bool:
     """
     limits = of_owner(db, owner, usual)
     if limits.running:
-        if db.get_bind().dialect.name == "postgresql":
-            db.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(f"running/{owner}", 0))))
+        have_alone(db, f"running/{owner}")
         if count_running(db, owner) >= limits.running:
             return False
     return not spending.is_spent(db, owner, limits.spend_usd_per_day)

@@ -9,11 +9,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import bindparam, case, func, select
-from sqlalchemy.dialects import postgresql, sqlite
 
 from longwick.accounts import OwnerDay, OwnerLimits
 from longwick.backlog import IS_RUNNING
-from longwick.database import Db, record_now
+from longwick.database import Db, insertion, record_now
 from longwick.errors import TooMany
 from longwick.models import Lease, Run
 
@@ -103,7 +102,7 @@ def note(db: Db, run: Run, noted: float | None) -> None:
     if not cost and not any(tokens.values()):
         return
     used = {"runs": int(run.status.terminal), **tokens, "cost_usd": cost}
-    new = sqlite.insert(OwnerDay) if db.get_bind().dialect.name == "sqlite" else postgresql.insert(OwnerDay)
+    new = insertion(db, OwnerDay)
     more = {name: getattr(OwnerDay, name) + new.excluded[name] for name in used}
     named = {"owner": run.owner, "day": _day_of(record_now(db))}
     db.execute(new.values(**named, **used).on_conflict_do_update(index_elements=list(named), set_=more))
